@@ -1,0 +1,48 @@
+"""The import guard for a torchvision that was built for CUDA, beside a torch that was not.
+
+The package index has one torchvision for Linux, and it is built for CUDA. Beside a CPU build of torch
+its C++ library cannot be loaded. torchvision allows for that, except in one place: `_meta_registrations`
+describes the operators `nms` and `qnms` to torch without asking whether they exist. So `import torchvision`
+dies on `operator torchvision::nms does not exist`, and with it all that imports it, torchmetrics for one.
+
+The cure is to declare the two operators (their signatures, no implementation) before that module runs.
+Data sets, transforms, models and `make_grid` then work; `torchvision.ops.nms` still raises when called.
+
+`install_guard`, called by `import jem_nb`, imports nothing. It leaves a finder that waits for the one module,
+which torchvision imports right after it has tried its C++ library; the finder looks then, acts only if `nms`
+is missing, and removes itself. On a sane install it does nothing. Import something of `jem_nb` before
+torchvision, torchmetrics or whatever imports them.
+"""
+import sys
+from importlib.abc import MetaPathFinder
+
+__all__ = ['define_missing_ops', 'install_guard']
+
+_libs = []  # torch forgets the operators of a Library object that is collected
+
+
+def define_missing_ops()->bool: # True where the operators were missing and have been declared
+    "Declare torchvision's `nms` and `qnms` to torch, unless torchvision's own library has"
+    import torch
+    if hasattr(torch.ops.torchvision, 'nms'): return False
+    lib = torch.library.Library('torchvision', 'DEF')
+    for op in ('nms', 'qnms'): lib.define(f'{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+    _libs.append(lib)
+    return True
+
+
+class _Guard(MetaPathFinder):
+    "Finds nothing; acts when torchvision is about to describe its operators"
+    waits_for = 'torchvision._meta_registrations'
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == self.waits_for:
+            if self in sys.meta_path: sys.meta_path.remove(self)
+            define_missing_ops()
+        return None
+
+
+def install_guard()->None:
+    "Wait for torchvision's import; nothing to do where it is already imported or already awaited"
+    if _Guard.waits_for in sys.modules or any(isinstance(f, _Guard) for f in sys.meta_path): return
+    sys.meta_path.insert(0, _Guard())
