@@ -176,6 +176,7 @@ def robust_accuracy(
     if not grid or any(a >= b for a, b in zip(grid, grid[1:])): raise ValueError(f'eps_grid={grid}: it must hold at least one ε and ascend')
     _check_images(x, y); _check_counts(batch_size=(batch_size, 1))
     for e in grid: _check_eps(e, norm, x)
+    _check_range(y, vote(model, x[:1]).shape[1])
     correct = lambda i, images: vote(model, images, n_votes).argmax(1) == y[i]
     standing = torch.cat([correct(i, x[i]) for i in torch.arange(len(x), device=x.device).split(batch_size)])
     distance = torch.where(standing, math.inf, 0.)

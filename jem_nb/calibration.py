@@ -25,7 +25,8 @@ def _check(
     if y.is_floating_point() or y.dtype == torch.bool: raise TypeError(f'y has dtype {y.dtype}: whole-number class indices are wanted')
     if probs.ndim != 2 or y.shape != probs.shape[:1]:
         raise ValueError(f'probs {tuple(probs.shape)} and y {tuple(y.shape)}: shapes (n, k) and (n,) are wanted')
-    if probs.numel() == 0: raise ValueError('no predictions: n and k must be at least 1')
+    if len(probs) == 0: raise ValueError('no predictions: at least one row is wanted')
+    if probs.shape[1] < 2: raise ValueError('probs has one column: a binary classifier gives two, p(y=0|x) and p(y=1|x)')
     p, y = probs.detach().cpu().double(), y.detach().cpu().long()
     if not p.isfinite().all(): raise ValueError('probs holds NaN or infinity')
     if p.min() < -1e-6 or p.max() > 1 + 1e-6:
@@ -86,7 +87,7 @@ def ece(
     _check_bins(n_bins)
     p, y = _check(probs, y)
     p = p.float().clamp(max=1 - 2**-24)
-    return multiclass_calibration_error(p, y, num_classes=max(p.shape[1], 2), n_bins=n_bins, norm='l1').item()
+    return multiclass_calibration_error(p, y, num_classes=p.shape[1], n_bins=n_bins, norm='l1').item()
 
 # %% ../nbs/21_calibration_metrics.ipynb #adaptive
 def adaptive_bins(

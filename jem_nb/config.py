@@ -107,7 +107,7 @@ _PAPER = dict(depth=28, width=10, lr=1e-4, warmup_iters=1000, decay_epochs=(160,
     n_steps=20, step_size=1., noise_scale=.01, buffer_size=10_000, reinit_prob=.05, data_noise=.03, eval_noise=.03, pad=4, flip=True, select='best', seed=1)
 _CURES = dict(activation='silu', grad_clamp=1., state_clamp=1., init='informative', n_steps=10, precision='bfloat16', channels_last=True, schedule='cosine')
 PRESETS = {
-    'digits': dict(dataset='digits', depth=10, width=2, activation='silu', lr=1e-3, n_epochs=26, data_noise=.1, buffer_size=1000, schedule='cosine', eval_every=2, ckpt_every=100),
+    'digits': dict(dataset='digits', depth=10, width=2, activation='silu', lr=1e-3, n_epochs=34, data_noise=.1, buffer_size=1000, schedule='cosine', eval_every=2, ckpt_every=100),
     'mnist': dict(dataset='mnist', depth=10, width=2, lr=5e-4, n_epochs=4, data_noise=.1, **{**_CURES, 'n_steps': 20}, px_delay=200, px_ramp=200, energy_l2=.01, buffer_size=5000),
     'cifar10_16': dict(dataset='cifar10_16', depth=16, width=2, lr=1e-3, n_epochs=30, data_noise=.03, pad=2, flip=True, px_delay=300, px_ramp=300, **_CURES),
     'cifar10_small': dict(dataset='cifar10', depth=16, width=4, lr=5e-4, n_epochs=60, data_noise=.03, pad=4, flip=True, px_delay=300, px_ramp=1000, **_CURES),

@@ -25,7 +25,7 @@ BUDGET = dict(
     sample_steps=200,      # SGLD steps from uniform noise to a sample
     n_attacked=100,        # test images attacked
     attack_steps=20,       # PGD steps
-    eps=dict(linf=(0., .02, .05, .1, .15, .2), l2=(0., .25, .5, 1., 1.5, 2.)), # [0,1] pixel units
+    eps=dict(linf=(0., .05, .1, .2), l2=(0., .5, 1., 2.)), # [0,1] pixel units
     eps_reference=dict(linf=.1, l2=1.), # where one number stands for the curve
     refine=(0, 1, 10),     # SGLD steps before classifying, for models with an energy
     distal_per_class=5, distal_steps=300, distal_conf=.9,
@@ -89,7 +89,7 @@ def measure_samples(
         out[f'frechet_{name}'] = frechet_distance(a, extract(e, x)).record()
         out[f'frechet_{name}_floor'] = frechet_distance(a, extract(e, test.unit())).record()
     if eye is not None and images.name == 'digits':
-        with torch.no_grad(): out['judged_accuracy'] = (eye.model(x).argmax(1) == y).double().mean().item()
+        with torch.no_grad(): out['judged_accuracy'] = (eye.net(x).argmax(1) == y).double().mean().item()
     return out
 
 # %% ../nbs/27_evaluate.ipynb #robust
@@ -97,14 +97,15 @@ def measure_robustness(
     model, cfg:Config, test:ImageSet, # as above
     seed:int=0, refine=BUDGET['refine'], n:int=BUDGET['n_attacked'], attack_steps:int=BUDGET['attack_steps'], norms=('linf', 'l2'), eps=BUDGET['eps'],
 )->dict: # {norm: {refinement steps: {eps, accuracy, at_reference}}} and the budgets
-    "Robust accuracy of the model refined by each number of steps, the gradient unrolled through the sampler."
+    "Robust accuracy of the model refined by each number of steps (Fig 5 of arXiv:1912.03263)."
     part = test.take(n)
-    out = dict(n=n, attack_steps=attack_steps, gradient='unrolled')
+    out = dict(n=n, attack_steps=attack_steps, loss='margin', attackers='unrolled, straight-through, unrefined: all must be withstood')
+    def refined(k, grad): return RefinedClassifier(model, k, cfg.step_size, cfg.noise_scale, grad=grad, seed=seed)
     for norm in norms:
         out[norm] = {}
         for k in refine:
-            victim = RefinedClassifier(model, k, cfg.step_size, cfg.noise_scale, grad='unrolled', seed=seed)
-            c = robust_accuracy(victim, part.unit(), part.y, eps[norm], norm, n_steps=attack_steps, batch_size=n, generator=rng(seed, 'attack', norm, k))
+            attackers = [refined(0, 'unrolled'), *([refined(k, g) for g in ('straight_through', 'unrolled')] if k else [])]
+            c = robust_accuracy(refined(k, 'unrolled'), part.unit(), part.y, eps[norm], norm, attackers=attackers, n_steps=attack_steps, loss='margin', batch_size=n, generator=rng(seed, 'attack', norm, k))
             curve = dict(eps=list(eps[norm]), accuracy=c.accuracy.tolist())
             ref = BUDGET['eps_reference'][norm]
             out[norm][str(k)] = dict(curve, at_reference=dict(zip(curve['eps'], curve['accuracy'])).get(ref))

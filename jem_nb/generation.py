@@ -178,13 +178,14 @@ def inception_score(
 
 # %% ../nbs/22_generation_metrics.ipynb #inception-extractor
 class InceptionExtractor(Extractor):
-    "The network that FID is defined by, torchmetrics' own (2048 features). Needs torch-fidelity, and its weights: downloaded once, or a file."
+    "The network that FID is defined by, torchmetrics' own (2048 features). Needs torch-fidelity (else ModuleNotFoundError) and its weights, downloaded once or a file (else FileNotFoundError)."
     name = 'inception-v3'
     def __init__(self,
         weights:str|None=None, # path of the weights file; None: torch-fidelity downloads it
     ):
         super().__init__()
-        self.net = FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=weights).inception
+        try: self.net = FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=weights).inception
+        except OSError as e: raise FileNotFoundError(f'no Inception weights ({e}): torch-fidelity downloads them once, or pass the path of its weights file') from e
     def forward(self, x): # images in [-1,1], (n, 1 or 3, h, w); grey is repeated to three channels
         if x.shape[1] == 1: x = x.expand(-1, 3, -1, -1)
         return self.net(((x.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8))

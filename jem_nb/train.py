@@ -195,7 +195,7 @@ def predict(
 
 def accuracy(model, images:ImageSet, noise:float=0., seed:int=0)->float: # share of images whose most probable class is right
     "Accuracy on a labelled set."
-    return (predict(model, images, noise, seed).argmax(1) == images.y).float().mean().item()
+    return (predict(model, images, noise, seed).argmax(1) == images.y).double().mean().item()
 
 # %% ../nbs/17_train.ipynb #save-state
 _MAY_CHANGE = {'max_iters', 'eval_every', 'ckpt_every', 'keep_ckpts'}
@@ -226,14 +226,14 @@ def restore_state_(
 
 # %% ../nbs/17_train.ipynb #provenance
 def provenance(device='cpu')->dict: # commit, torch, python, device
-    "Which code ran on what. The commit ends in -dirty when exported modules or notebooks differ from it, and is None outside a checkout."
+    "Which code ran on what. The commit ends in -dirty when the modules differ from it, and is None outside a checkout."
     here = Path(jem_nb.__file__).parent
     def git(*a): return subprocess.run(['git', '-C', str(here), *a], capture_output=True, text=True, timeout=20)
     commit = None
     try:
         if git('ls-files', '--error-unmatch', '__init__.py').returncode == 0:
             commit = git('rev-parse', 'HEAD').stdout.strip() or None
-            if commit and git('status', '--porcelain', '--', str(here)).stdout.strip(): commit += '-dirty'
+            if commit and git('status', '--porcelain', '--', f'{here}/*.py').stdout.strip(): commit += '-dirty'
     except (OSError, subprocess.SubprocessError): pass
     name = torch.cuda.get_device_name(device) if torch.device(device).type == 'cuda' else f'CPU {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads'
     return dict(commit=commit, torch=torch.__version__, python=platform.python_version(), device=name)
@@ -344,6 +344,7 @@ def train(
     splits = splits or {s: load(cfg.dataset, s) for s in ('train', 'valid')}
     n = len(splits['train'])
     if cfg.batch_size > n: raise ValueError(f'batch_size={cfg.batch_size} exceeds the {n} images of the training split: make it smaller')
+    if cfg.flip and not splits['train'].mirrors: raise ValueError(f'flip=True, but a mirrored image of {splits["train"].name} means something else: set flip=False')
     folder.mkdir(parents=True, exist_ok=True)
     state = start_state(cfg, splits['train'], device)
     if resume == 'never' and checkpoints(folder): raise CheckpointError(f'{folder} already holds a run: choose another folder, or --resume auto to go on')

@@ -1,0 +1,229 @@
+"""Execute the notebooks in order and render them as one linked HTML book.
+
+  python scripts/book.py              execute copies into _book/, then render _book/html/index.html
+  python scripts/book.py --in-place   execute nbs/ itself without live records, clean, export (make notebooks)
+
+A notebook is executed again when its source, a module, the shipped weights or, from 20 on, a record changed.
+Two run at a time, one torch thread each. Files appear whole or not at all, so Ctrl-C is safe at any moment.
+"""
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from threading import Timer
+
+import nbformat
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS, BOOK = ROOT/'nbs', ROOT/'_book'
+CACHE, SRC, HTML = BOOK/'executed', BOOK/'src', BOOK/'html'
+ROOMS = {'0': 'The idea', '1': 'The machine', '2': 'The instruments', '3': 'The experiments',
+         '4': 'Beyond the paper', '9': 'Summary'}
+TIMEOUT = 600 # seconds for one notebook
+
+
+def write_whole(path, text):
+    "Write `text` to `path` in one move, and only if it differs"
+    if path.exists() and path.read_text(encoding='utf-8') == text: return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + '.tmp')
+    part.write_text(text, encoding='utf-8')
+    part.replace(path)
+
+
+# ---- execution: a child process per notebook, so that a timeout or Ctrl-C takes its kernel along ----
+
+def execute_one(source, target):
+    "Child process: execute `source` in nbs/, print a line a cell, write `target`"
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
+    nb = nbformat.read(source, as_version=4)
+    client = NotebookClient(nb, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(NBS)}},
+                            on_cell_executed=lambda **kw: print('cell', flush=True))
+    try: client.execute()
+    except CellExecutionError as e: print(e, file=sys.stderr); return 1
+    write_whole(target, nbformat.writes(nb) + '\n')
+    return 0
+
+
+def fingerprint(nb_path):
+    "What the outputs of a notebook depend on"
+    h = hashlib.sha256(f'{sys.version} {os.environ.get("JEM_NB_DATA")} {os.environ.get("JEM_NB_LIVE")}'.encode())
+    for c in nbformat.read(nb_path, as_version=4).cells: h.update(f'{c.cell_type} {c.id} {c.source}'.encode())
+    files = [*ROOT.glob('jem_nb/**/*'), *NBS.glob('fixtures/**/*'), ROOT/'constraints.txt']
+    if nb_path.name >= '20': files += [*ROOT.glob('data/results/**/*.json*'), *ROOT.glob('data/runs/**/*.json*')]
+    for f in sorted(files):
+        if f.is_file() and '__pycache__' not in f.parts: h.update(str(f.relative_to(ROOT)).encode() + f.read_bytes())
+    return h.hexdigest()[:16]
+
+
+def code_cells(nb_path): return sum(c.cell_type == 'code' for c in nbformat.read(nb_path, as_version=4).cells)
+
+
+def execute_all(jobs, live=True):
+    "Execute each (source, target) of `jobs`, two at a time; {name: complaint} of those that failed"
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+    env = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', MPLBACKEND='module://matplotlib_inline.backend_inline',
+               TQDM_DISABLE='1', JUPYTER_PREFER_ENV_PATH='1', PYTHONWARNINGS='ignore')
+    if not live: env['JEM_NB_LIVE'] = '0'
+    bar = tqdm(total=sum(code_cells(s) for s, _ in jobs), desc='executing', unit='cell', disable=not sys.stderr.isatty())
+    procs, failed, done = [], {}, 0
+
+    def one(source, target):
+        p = subprocess.Popen([sys.executable, __file__, '--execute', str(source), str(target)], env=env, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        procs.append(p)
+        late = []
+        timer = Timer(TIMEOUT, lambda: (late.append(1), p.send_signal(signal.SIGINT), Timer(10, p.kill).start()))
+        timer.start()
+        for _ in p.stdout: bar.update()
+        err = p.stderr.read()
+        timer.cancel()
+        return f'took longer than {TIMEOUT} s' if late else err if p.wait() else None
+
+    with ThreadPoolExecutor(2) as pool:
+        futures = {pool.submit(one, s, t): s.stem for s, t in jobs}
+        try:
+            for f in as_completed(futures):
+                done += 1
+                name, complaint = futures[f], f.result()
+                if complaint: failed[name] = complaint
+                if bar.disable: print(f'  {done}/{len(jobs)} {name}: {"FAILED" if complaint else "executed"}', flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for p in procs: p.send_signal(signal.SIGINT)
+            raise
+        finally: bar.close()
+    return failed
+
+
+# ---- the pages ----
+
+def opening(nb):
+    "(title, claim) of a notebook: its H1 and the quote below it"
+    text = nb.cells[0].source
+    title = re.search(r'^# +(.+)$', text, re.M)
+    claim = re.search(r'^> ?(.+(?:\n> ?.+)*)', text, re.M)
+    return (title[1].strip() if title else 'Untitled'), (re.sub(r'\n> ?', ' ', claim[1]).strip() if claim else '')
+
+
+def page(nb):
+    "A notebook as the book shows it: plumbing cells gone, directive lines stripped"
+    kept = []
+    for c in nb.cells:
+        lines = c.source.splitlines()
+        marks = ' '.join(x for x in lines if x.lstrip().startswith('#|')) if c.cell_type == 'code' else ''
+        if re.search(r'#\|\s*(hide|default_exp)\b', marks): continue
+        c.source = '\n'.join(x for x in lines if c.cell_type != 'code' or not x.lstrip().startswith('#|')).strip('\n')
+        if c.source: kept.append(c)
+    nb.cells = kept
+    return nb
+
+
+def settings(): # settings.ini, without a second parser for the version and the description
+    from configparser import ConfigParser
+    ini = ConfigParser(delimiters=['='])
+    ini.read(ROOT/'settings.ini', encoding='utf-8')
+    return ini['DEFAULT']
+
+
+def conf(cfg):
+    "Sphinx's conf.py: nothing executed, nothing fetched"
+    values = dict(
+        project=cfg['title'], copyright=cfg['copyright'], version=cfg['version'], release=cfg['version'],
+        extensions=['myst_nb'], exclude_patterns=['_static'], nb_execution_mode='off', nb_merge_streams=True,
+        myst_enable_extensions=['dollarmath', 'amsmath'], myst_heading_anchors=3, suppress_warnings=['mystnb.unknown_mime_type'],
+        html_theme='sphinx_book_theme', html_title=cfg['title'], html_static_path=['_static'], html_copy_source=False,
+        html_show_sphinx=False, html_show_search_summary=False, html_last_updated_fmt=None,
+        html_theme_options=dict(show_navbar_depth=1, show_toc_level=2, home_page_in_toc=True, use_download_button=False,
+                                use_fullscreen_button=False, extra_footer=''),
+        mathjax_path='mathjax/tex-svg-full.js', mathjax3_config=dict(svg=dict(fontCache='global'), options=dict(enableMenu=False)))
+    return '\n'.join(f'{k} = {v!r}' for k, v in values.items()) + '\n'
+
+
+def index(cfg, names):
+    "The first page: every notebook in reading order with its claim; the hidden lists give previous and next"
+    out = [f'# {cfg["title"]}', cfg['description'] + '.']
+    for digit, room in ROOMS.items():
+        here = [n for n in names if n[0] == digit]
+        if not here: continue
+        out += [f'## {room}']
+        for n in here:
+            title, claim = opening(nbformat.read(SRC/f'{n}.ipynb', as_version=4))
+            out += [f'**[{title}]({n})** &ensp;`{n}`\\\n{claim}']
+        out += ['\n'.join(['```{toctree}', ':hidden:', f':caption: {room}', '', *here, '```'])]
+    return '\n\n'.join(out) + '\n'
+
+
+def render(names):
+    "Write the sources of the book, run Sphinx into a fresh folder, put it in place"
+    import mathjax
+    from sphinx.cmd.build import build_main
+    cfg = settings()
+    for old in SRC.glob('*.ipynb'):
+        if old.stem not in names: old.unlink()
+    for n in names:
+        nb = nbformat.read(next(CACHE.glob(f'{n}.*.ipynb')), as_version=4)
+        write_whole(SRC/f'{n}.ipynb', nbformat.writes(page(nb)) + '\n')
+    write_whole(SRC/'conf.py', conf(cfg))
+    write_whole(SRC/'index.md', index(cfg, names))
+    (SRC/'_static/mathjax').mkdir(parents=True, exist_ok=True)
+    package = Path(mathjax.__file__).parent/'static/mathjax'
+    for f in (package/'es5/tex-svg-full.js', package/'LICENSE'): shutil.copy(f, SRC/'_static/mathjax'/f.name)
+    fresh = BOOK/'html.tmp'
+    shutil.rmtree(fresh, ignore_errors=True)
+    if build_main(['-q', '-W', '--keep-going', '-b', 'html', '-d', str(BOOK/'doctrees'), str(SRC), str(fresh)]): return 1
+    shutil.rmtree(HTML, ignore_errors=True)
+    fresh.replace(HTML)
+    return 0
+
+
+def report(failed):
+    "Show the cell and the traceback of each failure"
+    for name, complaint in failed.items():
+        lines = [x for x in re.sub(r'\x1b\[[\d;]*m', '', complaint).strip().splitlines() if not x.startswith('[IPKernelApp]')]
+        print(f'\n{"="*20} {name} {"="*20}', *lines, sep='\n', file=sys.stderr)
+    if failed: print(f'\n{len(failed)} notebooks failed: {", ".join(failed)}', file=sys.stderr)
+    return int(bool(failed))
+
+
+def in_place(paths):
+    "Execute nbs/ itself, then clean and export as nbdev does"
+    from nbdev.clean import nbdev_clean
+    from nbdev.doclinks import nbdev_export
+    os.chdir(ROOT)
+    nbdev_export()
+    failed = execute_all([(p, p) for p in paths], live=False)
+    nbdev_clean()
+    nbdev_export()
+    return report(failed)
+
+
+def main():
+    ap = argparse.ArgumentParser(description='Execute the notebooks and render the book.')
+    ap.add_argument('--in-place', action='store_true', help='execute nbs/ itself, clean and export; render nothing')
+    ap.add_argument('--execute', nargs=2, metavar=('SOURCE', 'TARGET'), help=argparse.SUPPRESS)
+    a = ap.parse_args()
+    if a.execute: return execute_one(*map(Path, a.execute))
+    paths = sorted(NBS.glob('[0-9]*.ipynb'))
+    if a.in_place: return in_place(paths)
+    targets = {p: CACHE/f'{p.stem}.{fingerprint(p)}.ipynb' for p in paths}
+    todo = [(p, t) for p, t in targets.items() if not t.exists()]
+    print(f'{len(paths)} notebooks: {len(todo)} to execute, {len(paths) - len(todo)} unchanged since they last were', flush=True)
+    if report(execute_all(todo)): return 1
+    for f in CACHE.glob('*'):
+        if f not in targets.values(): f.unlink()
+    print('rendering', flush=True)
+    return render([p.stem for p in paths])
+
+
+if __name__ == '__main__':
+    try: sys.exit(main())
+    except KeyboardInterrupt: sys.exit('\ninterrupted; nothing half-written, run again to go on')
