@@ -21,7 +21,7 @@ from .train import build_model, load_pretrained, predict, pretrained_names
 # %% ../nbs/27_evaluate.ipynb #budget
 BUDGET = dict(
     ood_sets=('letters', 'photos', 'interpolations', 'uniform', 'gaussian', 'constant'), # no download needed
-    n_per_class=100,       # class-conditional samples of each class
+    n_per_class=36,        # class-conditional samples of each class: with ten classes as many as digits has test images
     sample_steps=200,      # SGLD steps from uniform noise to a sample
     n_attacked=100,        # test images attacked
     attack_steps=20,       # PGD steps
@@ -37,12 +37,13 @@ def measure_clean(
     valid:ImageSet, test:ImageSet, # labelled
     noise:float=0.,   # std of noise added to each image; the recipe's eval_noise
     seed:int=0,       # of that noise and of the floor's draws
-)->dict:              # test: as calibration_record; scaled: the same after temperature; temperature
+)->dict:              # test: as calibration_record; scaled: the same after temperature, or None; temperature or None
     "Accuracy and calibration on the test split."
-    lv, lt = predict(model, valid, noise, seed), predict(model, test, noise, seed)
-    T = fit_temperature(lv, valid.y)
-    g = rng(seed, 'ece-floor')
-    return dict(test=calibration_record(lt.softmax(1), test.y, generator=g), scaled=calibration_record((lt / T).softmax(1), test.y, generator=g), temperature=T, eval_noise=noise)
+    lv, lt = (predict(model, part, noise, seed).double() for part in (valid, test)) # float64: a probability that underflows would make the NLL infinite
+    try: T = fit_temperature(lv, valid.y)
+    except ValueError: T = None                                    # every validation image right by any temperature: no optimum
+    def record(logits): return calibration_record(logits.softmax(1), test.y, generator=rng(seed, 'ece-floor'))
+    return dict(test=record(lt), scaled=None if T is None else record(lt / T), temperature=T, eval_noise=noise)
 
 # %% ../nbs/27_evaluate.ipynb #ood
 def measure_ood(
@@ -87,7 +88,7 @@ def measure_samples(
         if e is None: continue
         a = extract(e, real)
         out[f'frechet_{name}'] = frechet_distance(a, extract(e, x)).record()
-        out[f'frechet_{name}_floor'] = frechet_distance(a, extract(e, test.unit())).record()
+        out[f'frechet_{name}_floor'] = frechet_distance(a, extract(e, test.take(min(len(test), len(y))).unit())).record()
     if eye is not None and images.name == 'digits':
         with torch.no_grad(): out['judged_accuracy'] = (eye.net(x).argmax(1) == y).double().mean().item()
     return out
