@@ -27,6 +27,13 @@ CACHE, SRC, HTML = BOOK/'executed', BOOK/'src', BOOK/'html'
 ROOMS = {'0': 'The idea', '1': 'The machine', '2': 'The instruments', '3': 'The experiments',
          '4': 'Beyond the paper', '9': 'Summary'}
 TIMEOUT = 600 # seconds for one notebook
+CSS = '''.bd-main .bd-content .bd-article-container { max-width: 64em; }
+div.cell div.cell_input pre, div.cell div.cell_output pre { font-size: .8em; }
+div.cell div.cell_input { border-left-color: #c3c9d3; }
+div.cell.tag_exported div.cell_input { border-left-color: #1f5fa8; }
+.bd-header.navbar { display: none; } /* its only content, the search button, stands in the sidebar too */
+@media (max-width: 960px) { .bd-header.navbar { display: flex; } }
+'''
 
 
 def write_whole(path, text):
@@ -114,13 +121,16 @@ def opening(nb):
     return (title[1].strip() if title else 'Untitled'), (re.sub(r'\n> ?', ' ', claim[1]).strip() if claim else '')
 
 
-def page(nb):
-    "A notebook as the book shows it: plumbing cells gone, directive lines stripped"
+def page(nb, names):
+    "A notebook as the book shows it: plumbing cells gone, directive lines stripped, `13_sgld` in prose a link"
     kept = []
     for c in nb.cells:
+        if c.cell_type == 'markdown':
+            c.source = re.sub(r'(?<![\[`])`(\d\d_\w+)`(?!`)', lambda m: f'[{m[0]}]({m[1]})' if m[1] in names else m[0], c.source)
         lines = c.source.splitlines()
         marks = ' '.join(x for x in lines if x.lstrip().startswith('#|')) if c.cell_type == 'code' else ''
         if re.search(r'#\|\s*(hide|default_exp)\b', marks): continue
+        if re.search(r'#\|\s*exports?\b', marks): c.metadata['tags'] = ['exported']
         c.source = '\n'.join(x for x in lines if c.cell_type != 'code' or not x.lstrip().startswith('#|')).strip('\n')
         if c.source: kept.append(c)
     nb.cells = kept
@@ -137,10 +147,10 @@ def settings(): # settings.ini, without a second parser for the version and the 
 def conf(cfg):
     "Sphinx's conf.py: nothing executed, nothing fetched"
     values = dict(
-        project=cfg['title'], copyright=cfg['copyright'], version=cfg['version'], release=cfg['version'],
+        project=cfg['title'], author=cfg['author'], copyright=cfg['copyright'], version=cfg['version'], release=cfg['version'],
         extensions=['myst_nb'], exclude_patterns=['_static'], nb_execution_mode='off', nb_merge_streams=True,
         myst_enable_extensions=['dollarmath', 'amsmath'], myst_heading_anchors=3, suppress_warnings=['mystnb.unknown_mime_type'],
-        html_theme='sphinx_book_theme', html_title=cfg['title'], html_static_path=['_static'], html_copy_source=False,
+        html_theme='sphinx_book_theme', html_title=cfg['title'], html_static_path=['_static'], html_css_files=['book.css'], html_copy_source=False,
         html_show_sphinx=False, html_show_search_summary=False, html_last_updated_fmt=None,
         html_theme_options=dict(show_navbar_depth=1, show_toc_level=2, home_page_in_toc=True, use_download_button=False,
                                 use_fullscreen_button=False, extra_footer=''),
@@ -150,7 +160,8 @@ def conf(cfg):
 
 def index(cfg, names):
     "The first page: every notebook in reading order with its claim; the hidden lists give previous and next"
-    out = [f'# {cfg["title"]}', cfg['description'] + '.']
+    out = [f'# {cfg["title"]}', cfg['description'] + '.',
+           'Each page is a notebook. What it says is executed there, and the cells with a blue edge are the package itself.']
     for digit, room in ROOMS.items():
         here = [n for n in names if n[0] == digit]
         if not here: continue
@@ -171,17 +182,21 @@ def render(names):
         if old.stem not in names: old.unlink()
     for n in names:
         nb = nbformat.read(next(CACHE.glob(f'{n}.*.ipynb')), as_version=4)
-        write_whole(SRC/f'{n}.ipynb', nbformat.writes(page(nb)) + '\n')
+        write_whole(SRC/f'{n}.ipynb', nbformat.writes(page(nb, names)) + '\n')
     write_whole(SRC/'conf.py', conf(cfg))
     write_whole(SRC/'index.md', index(cfg, names))
+    write_whole(SRC/'_static/book.css', CSS)
     (SRC/'_static/mathjax').mkdir(parents=True, exist_ok=True)
     package = Path(mathjax.__file__).parent/'static/mathjax'
     for f in (package/'es5/tex-svg-full.js', package/'LICENSE'): shutil.copy(f, SRC/'_static/mathjax'/f.name)
     fresh = BOOK/'html.tmp'
     shutil.rmtree(fresh, ignore_errors=True)
     if build_main(['-q', '-W', '--keep-going', '-b', 'html', '-d', str(BOOK/'doctrees'), str(SRC), str(fresh)]): return 1
-    shutil.rmtree(HTML, ignore_errors=True)
+    old = BOOK/'html.old'
+    shutil.rmtree(old, ignore_errors=True)
+    if HTML.exists(): HTML.replace(old)
     fresh.replace(HTML)
+    shutil.rmtree(old, ignore_errors=True)
     return 0
 
 

@@ -1,0 +1,242 @@
+"""make test: everything that must hold, each thing counted; the last line is "N passed, N failed".
+
+  python scripts/gate.py               all of it
+  python scripts/gate.py --only WORD   the checks whose name contains WORD, e.g. --only imports or --only 13_sgld
+
+The working tree is only read: cleaning and exporting happen in a copy.
+"""
+import argparse
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS, LIB = ROOT/'nbs', ROOT/'jem_nb'
+BY_HAND = {'__init__', '_modidx', 'compat'}  # modules of jem_nb that no notebook exports
+NB_TIMEOUT, NB_BYTES = 240, 450_000
+MACHINE = re.compile(r'(?<![\w.:/])/(?:root|home|tmp|work|Users|opt|usr|private|mnt|var)/[\w.-]')
+ADDRESS = re.compile(r'\bat 0x[0-9a-f]{6,}')
+BAR = re.compile(r'\d+%\|.*\||\bit/s\b|\bs/it\b')
+
+
+# ---- reading notebooks ----
+
+class Notebook:
+    "One notebook, its cells with joined sources"
+    def __init__(self, path):
+        self.path, self.name = path, path.stem
+        self.number = int(self.name[:2]) if self.name[:2].isdigit() else None
+        self.cells = json.loads(path.read_text(encoding='utf-8'))['cells']
+        for c in self.cells: c['source'] = ''.join(c['source'])
+        self.code = [c for c in self.cells if c['cell_type'] == 'code']
+        exps = [m[1] for c in self.code for m in re.finditer(r'^#\| *default_exp +(\S+)', c['source'], re.M)]
+        self.module, self.n_exps = (exps[0] if exps else None), len(exps)
+
+
+@cache
+def notebooks(): return [Notebook(p) for p in sorted(NBS.glob('**/*.ipynb')) if '.ipynb_checkpoints' not in p.parts]
+
+
+def directive(cell, word): return re.search(rf'^#\| *{word}\b', cell['source'], re.M)
+
+
+def python_of(cell): # its syntax tree; lines of IPython's own are dropped
+    return ast.parse('\n'.join(x for x in cell['source'].splitlines() if not re.match(r'\s*[%!?]', x)))
+
+
+def texts(output):
+    "Every piece of text that an output stores"
+    for v in [output.get('text', ''), *(v for k, v in output.get('data', {}).items() if k.startswith('text/'))]:
+        yield ''.join(v)
+
+
+# ---- the checks: each yields complaints; none means passed ----
+
+def ids_and_outputs():
+    "notebooks: ids are names, files are small, outputs are stored and say nothing about the machine or the clock"
+    for nb in notebooks():
+        ids = [c.get('id', '') for c in nb.cells]
+        for i in ids:
+            if ids.count(i) > 1: yield f'{nb.name}: the id {i!r} stands twice'
+            if not re.fullmatch(r'[a-z][a-z0-9]*(-[a-z0-9]+)*', i) or re.fullmatch(r'(?=.*\d)[0-9a-f]{6,}(-[0-9a-f]+)*', i):
+                yield f'{nb.name}: the id {i!r} is not a name in kebab-case'
+        if nb.path.stat().st_size >= NB_BYTES: yield f'{nb.name}: {nb.path.stat().st_size} bytes, {NB_BYTES} are allowed'
+        if not any(c['outputs'] for c in nb.code): yield f'{nb.name}: no stored outputs; run make notebooks'
+        for c in nb.code:
+            where = f'{nb.name}, cell {c.get("id")}'
+            last = (python_of(c).body or [None])[-1]
+            if isinstance(last, ast.Expr) and not isinstance(last.value, (ast.Call, ast.Constant)) and not c['outputs'] \
+                    and not c['source'].rstrip().endswith(';') and not directive(c, '(slow|hide|gpu|notest)'):
+                yield f'{where}: ends in a value but stores no output; run make notebooks'
+            for o in c['outputs']:
+                if o['output_type'] == 'error': yield f'{where}: stores an error'
+                if o.get('name') == 'stderr': yield f'{where}: stores stderr'
+                for t in texts(o):
+                    for what, pattern in [('a path of the machine', MACHINE), ('an object address', ADDRESS), ('a progress bar', BAR)]:
+                        if m := pattern.search(t): yield f'{where}: stores {what}: {m[0]!r}'
+
+
+def tree(folder, suffixes):
+    "{relative path: bytes} of the files below"
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*'))
+            if p.suffix in suffixes and not {'__pycache__', '.ipynb_checkpoints'} & set(p.parts)}
+
+
+def in_sync():
+    "sync: cleaning changes no notebook, and exporting them into an empty package gives the modules that are there"
+    with tempfile.TemporaryDirectory() as tmp:
+        tmp = Path(tmp)/'copy'
+        (tmp/'jem_nb').mkdir(parents=True)
+        shutil.copytree(NBS, tmp/'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints', '__pycache__'))
+        shutil.copy(ROOT/'settings.ini', tmp)
+        for m in BY_HAND - {'_modidx'}: shutil.copy(LIB/f'{m}.py', tmp/'jem_nb')
+        p = subprocess.run([sys.executable, '-c', 'from nbdev.clean import nbdev_clean; from nbdev.doclinks import nbdev_export\n'
+                            'nbdev_clean(); nbdev_export()'], cwd=tmp, capture_output=True, text=True,
+                           env={k: v for k, v in os.environ.items() if k != 'IN_TEST'})
+        if p.returncode or 'Failed' in p.stderr: yield p.stderr.strip()[-2000:]
+        for folder, suffix, what in [('nbs', '.ipynb', 'is not clean; run make notebooks'),
+                                     ('jem_nb', '.py', 'differs from what the notebooks export; run make notebooks')]:
+            here, made = tree(ROOT/folder, {suffix}), tree(tmp/folder, {suffix})
+            for name in sorted(here.keys() | made.keys()):
+                if here.get(name) != made.get(name):
+                    yield f'{folder}/{name} ' + (what if name in here and name in made else
+                                                 'comes from no notebook' if name in here else 'is missing')
+
+
+def no_orphans():
+    "modules: each is exported by exactly one notebook, and _modidx.py lists those and no other"
+    exps = [nb.module for nb in notebooks() if nb.module]
+    for m in {m for m in exps if exps.count(m) > 1}: yield f'{m} is exported by two notebooks'
+    there = {p.relative_to(LIB).with_suffix('').as_posix() for p in LIB.rglob('*.py')} - BY_HAND
+    for m in sorted(there ^ set(exps)): yield f'jem_nb/{m}.py ' + ('has no notebook' if m in there else 'has not been exported')
+    space = {}
+    exec((LIB/'_modidx.py').read_text(encoding='utf-8'), space)
+    listed = {m.removeprefix('jem_nb.') for m in space['d']['syms']} - BY_HAND
+    for m in sorted(listed ^ set(exps)): yield '_modidx.py ' + (f'lists {m}, which no notebook exports' if m in listed else f'lacks {m}')
+
+
+def lint():
+    "lint: ruff finds no undefined, unused or redefined name"
+    p = subprocess.run([sys.executable, '-m', 'ruff', 'check', '--no-cache', '-q', '--output-format', 'concise', '--select', 'F821,F401,F811,E9',
+                        '--per-file-ignores', '*/__init__.py:F401', 'jem_nb', 'scripts', 'tests'], cwd=ROOT, capture_output=True, text=True)
+    if p.returncode: yield from (p.stdout + p.stderr).strip().splitlines()
+
+
+def own_imports(body):
+    "(module of jem_nb or '', is a star import) for each import of our own"
+    for node in ast.walk(body):
+        if isinstance(node, ast.Import):
+            yield from ((a.name.partition('.')[2].split('.')[0], False) for a in node.names if a.name.split('.')[0] == 'jem_nb')
+        elif isinstance(node, ast.ImportFrom):
+            mod = node.module or ''
+            if not node.level:
+                if mod.split('.')[0] != 'jem_nb': continue
+                mod = mod.partition('.')[2]
+            star = any(a.name == '*' for a in node.names)
+            yield from [(mod.split('.')[0], star)] if mod else [('' if star else a.name, star) for a in node.names]
+
+
+def imports_downward():
+    "imports: a notebook and its module import only from lower numbers, and never with a star"
+    number = {nb.module: nb.number for nb in notebooks() if nb.module}
+    bodies = [(f'{nb.name}, cell {c.get("id")}', nb.number, python_of(c)) for nb in notebooks() for c in nb.code]
+    bodies += [(f'jem_nb/{m}.py', n, ast.parse((LIB/f'{m}.py').read_text(encoding='utf-8'))) for m, n in number.items() if (LIB/f'{m}.py').exists()]
+    for where, n, body in bodies:
+        for mod, star in own_imports(body):
+            if star: yield f'{where}: star import of jem_nb{"." + mod if mod else ""}'
+            if number.get(mod, -1) >= (n or 0) and mod in number: yield f'{where}: imports jem_nb.{mod}, which is not of a lower number'
+
+
+def house_rules():
+    "house: name, title, claim, default_exp, closing section; no cell is switched off"
+    for nb in notebooks():
+        if not re.fullmatch(r'\d\d_[a-z0-9_]+', nb.name): yield f'{nb.name}: a notebook is named NN_name'; continue
+        first = nb.cells[0]
+        if first['cell_type'] != 'markdown' or not re.match(r'# \S.*\n+> \S', first['source']):
+            yield f'{nb.name}: does not open with "# Title" and "> claim"'
+        rooms = nb.number < 30
+        if nb.n_exps != int(rooms): yield f'{nb.name}: has {nb.n_exps} default_exp, should have {int(rooms)}'
+        if not rooms and any(directive(c, 'exports?') for c in nb.code): yield f'{nb.name}: exports, but only notebooks below 30 do'
+        heads = [h.strip() for c in nb.cells if c['cell_type'] == 'markdown' for h in re.findall(r'^## +(.+)$', c['source'], re.M)]
+        closing = ('What we now have',) if rooms else ('What this shows, and what it does not', 'What we now have')
+        if not heads or heads[-1] not in closing: yield f'{nb.name}: does not close with "## {closing[0]}"'
+        if 30 <= nb.number < 40 and closing[0] not in heads: yield f'{nb.name}: lacks "## {closing[0]}"'
+        for c in nb.code:
+            if re.search(r'^#\| *eval: *false', c['source'], re.M | re.I): yield f'{nb.name}, cell {c.get("id")}: eval: false'
+
+
+def readme():
+    "readme: its results block is what the records render"
+    p = subprocess.run([sys.executable, '-m', 'jem_nb.results', 'readme', '--check'], cwd=ROOT, capture_output=True, text=True)
+    if p.returncode: yield (p.stdout + p.stderr).strip()[-2000:]
+
+
+CHECKS = [ids_and_outputs, in_sync, no_orphans, lint, imports_downward, house_rules, readme]
+
+
+# ---- what is run ----
+
+def run_notebook(path):
+    "(complaint or None, seconds): nbdev's test of one notebook in its own process"
+    code = ('import sys; from pathlib import Path; from nbdev.test import test_nb; from nbdev.config import get_config\n'
+            'ok, _ = test_nb(Path(sys.argv[1]), skip_flags=get_config().tst_flags.split(), basepath=sys.argv[2]); sys.exit(not ok)')
+    env = dict(os.environ, OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', MPLBACKEND='agg', JEM_NB_LIVE='0', TQDM_DISABLE='1')
+    start = time.time()
+    try: p = subprocess.run([sys.executable, '-c', code, str(path), str(ROOT)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=NB_TIMEOUT)
+    except subprocess.TimeoutExpired: return f'took longer than {NB_TIMEOUT} s', NB_TIMEOUT
+    return (re.sub(r'\x1b\[[\d;]*m', '', p.stderr or p.stdout).strip()[-6000:] or f'exit code {p.returncode}') if p.returncode else None, time.time() - start
+
+
+def run_pytest():
+    "[(test, complaint or None)] of tests/"
+    with tempfile.TemporaryDirectory() as tmp:
+        xml = Path(tmp)/'report.xml'
+        env = dict(os.environ, MPLBACKEND='agg', JEM_NB_LIVE='0', OMP_NUM_THREADS='1', PYTHONDONTWRITEBYTECODE='1')
+        p = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', f'--junitxml={xml}', 'tests'], cwd=ROOT, env=env, capture_output=True, text=True)
+        cases = list(ET.parse(xml).iter('testcase')) if xml.exists() else []
+    out = [(f'{c.get("classname")}::{c.get("name")}', next((e.get('message', '') + '\n' + (e.text or '') for e in c if e.tag in ('failure', 'error')), None)) for c in cases]
+    if p.returncode and all(c is None for _, c in out): out.append(('pytest', (p.stdout + p.stderr).strip()[-3000:]))
+    return out
+
+
+def main():
+    ap = argparse.ArgumentParser(description='Check, execute and test everything.')
+    ap.add_argument('--only', default='', metavar='WORD', help='only what has this in its name')
+    only, tally = ap.parse_args().only, []
+
+    def tell(name, complaint, seconds=None):
+        tally.append(complaint is None)
+        print(f'{"ok  " if complaint is None else "FAIL"}  {name}' + (f'  ({seconds:.0f} s)' if seconds else ''), flush=True)
+        if complaint: print('      ' + complaint.replace('\n', '\n      '), flush=True)
+
+    for check in CHECKS:
+        if only not in check.__doc__: continue
+        try: found = list(check())
+        except Exception as e: found = [f'{type(e).__name__}: {e}']
+        tell(check.__doc__, '\n'.join(found) or None)
+    paths = [nb.path for nb in notebooks() if only in nb.name]
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            for path, result in zip(paths, pool.map(run_notebook, paths)): tell(f'notebook {path.stem}', *result)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    if only in 'pytest':
+        for name, complaint in run_pytest(): tell(name, complaint)
+    print(f'{sum(tally)} passed, {len(tally) - sum(tally)} failed')
+    return int(not all(tally) or not tally)
+
+
+if __name__ == '__main__':
+    try: sys.exit(main())
+    except KeyboardInterrupt: sys.exit('\ninterrupted')
