@@ -22,15 +22,19 @@ def uniform_init(
 # %% ../nbs/14_buffer.ipynb #gaussian-init
 @dataclass(frozen=True)
 class GaussianInit:
-    "Starts drawn from one Gaussian per class. Callable as `uniform_init` is; classes are drawn uniformly where `y` is None."
+    "Starts drawn from one Gaussian per class. Callable as `uniform_init` is, on the device that it was moved to."
     mean:torch.Tensor  # (k, d), d = pixels of one image
     chol:torch.Tensor  # (k, d, d), lower triangular; covariance = chol cholᵀ
-    def __call__(self, n, shape, generator, y=None):
+    def to(self, device): return GaussianInit(self.mean.to(device), self.chol.to(device)) # the same on a device
+    def __call__(self,
+        n:int, shape:tuple, generator:torch.Generator, # as for uniform_init
+        y:torch.Tensor=None, # classes (n,), int64; None: drawn uniformly
+    )->torch.Tensor:         # (n, *d), on the generator's device, not clipped
         k, dev = len(self.mean), generator.device
         if y is None: y = torch.randint(k, (n,), generator=generator, device=dev)
         z = torch.randn(n, self.mean.shape[1], generator=generator, device=dev)
         x = torch.empty_like(z)
-        for c in y.unique(): x[y == c] = self.mean[c].to(dev) + z[y == c] @ self.chol[c].to(dev).T
+        for c in y.unique(): x[y == c] = self.mean[c] + z[y == c] @ self.chol[c].T
         return x.reshape(n, *shape)
 
 def fit_gaussian_init(

@@ -77,8 +77,9 @@ class Config:
     def __post_init__(self): _check(self)
 
 # %% ../nbs/10_config.ipynb #check-config
+_BELOW_1 = 'dropout beta1'.split()
 _POSITIVE = 'depth width step_size buffer_size batch_size n_epochs lr eval_every ckpt_every keep_ckpts'.split()
-_UNIT = 'reinit_prob dropout beta1'.split()
+_UNIT = 'reinit_prob'.split()
 
 def _check(
     cfg, # the Config just made
@@ -88,18 +89,22 @@ def _check(
         v, want = getattr(cfg, f.name), type(f.default)
         if want is tuple:
             if isinstance(v, list): object.__setattr__(cfg, f.name, v := tuple(v))
-            if not isinstance(v, tuple) or not all(type(i) is int for i in v): raise TypeError(f'{f.name}={v!r}: a tuple of whole numbers is wanted')
+            if not isinstance(v, tuple) or not all(type(i) is int and i >= 0 for i in v): raise TypeError(f'{f.name}={v!r}: a tuple of whole numbers of at least 0 is wanted')
             continue
         if want is float and type(v) is int: object.__setattr__(cfg, f.name, v := float(v))
         if type(v) is not want: raise TypeError(f'{f.name}={v!r}: a {want.__name__} is wanted ({f.metadata["help"]})')
         if (c := f.metadata['choices']) and v not in c: raise ValueError(f'{f.name}={v!r}: choose one of {", ".join(c)}')
         if want in (int, float) and not 0 <= v < float('inf'): raise ValueError(f'{f.name}={v!r}: a finite number of at least 0 is wanted')
         if f.name in _POSITIVE and v == 0: raise ValueError(f'{f.name}=0: a number above 0 is wanted ({f.metadata["help"]})')
+        if f.name in _BELOW_1 and v >= 1: raise ValueError(f'{f.name}={v}: a number in [0, 1) is wanted')
         if f.name in _UNIT and v > 1: raise ValueError(f'{f.name}={v}: a number in [0, 1] is wanted')
     if (cfg.depth - 4) % 6: raise ValueError(f'depth={cfg.depth}: a Wide ResNet has 6n+4 layers, such as 10, 16, 22, 28')
     if cfg.px_weight + cfg.pyx_weight + cfg.pxy_weight == 0: raise ValueError('px_weight, pyx_weight and pxy_weight are all 0: nothing would be learned')
-    if cfg.px_weight + cfg.pxy_weight > 0:
-        if cfg.n_steps == 0: raise ValueError('n_steps=0: log p(x) needs at least one SGLD step; for a plain classifier set px_weight=0')
+    if cfg.px_delay and cfg.pyx_weight == 0: raise ValueError(f'px_delay={cfg.px_delay} with pyx_weight=0: nothing would be learned until log p(x) comes in; set px_delay=0')
+    if cfg.pxy_weight and not cfg.class_cond: raise ValueError('pxy_weight walks chains on E(x,y), which need class slots in the buffer: set class_cond=True')
+    if cfg.px_weight + cfg.pxy_weight + cfg.energy_l2 > 0:
+        if cfg.norm == 'batch': raise ValueError('norm="batch" with log p(x): a chain would walk on other statistics than the loss is taken with; set norm="none", or px_weight=0, pxy_weight=0 and energy_l2=0 for a classifier')
+        if cfg.n_steps == 0: raise ValueError('n_steps=0: log p(x) needs at least one SGLD step; for a plain classifier set px_weight=0, pxy_weight=0 and energy_l2=0')
         if cfg.batch_size > cfg.buffer_size: raise ValueError(f'batch_size={cfg.batch_size} exceeds buffer_size={cfg.buffer_size}: make the buffer larger')
 
 # %% ../nbs/10_config.ipynb #presets-data
@@ -132,9 +137,9 @@ def preset(
 # %% ../nbs/10_config.ipynb #models
 MODELS = {
     'jem': dict(),
-    'baseline': dict(px_weight=0.),
-    'baseline_bn': dict(px_weight=0., norm='batch'),
-    'direct': dict(px_weight=0., pyx_weight=0., pxy_weight=1., class_cond=True),
+    'baseline': dict(px_weight=0., energy_l2=0.),
+    'baseline_bn': dict(px_weight=0., energy_l2=0., norm='batch'),
+    'direct': dict(px_weight=0., pyx_weight=0., pxy_weight=1., class_cond=True, px_delay=0, px_ramp=0),
 }
 
 def model_config(

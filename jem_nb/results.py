@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'PAPER', 'SCORES', 'project_data', 'check_record', 'append_record', 'read_records', 'live_record',
-           'select', 'dig', 'Cell', 'over_seeds', 'Table', 'model_table', 'paper', 'BookModel', 'book_models',
-           'results_block', 'render_readme', 'main']
+           'select', 'dig', 'robust_at', 'Cell', 'over_seeds', 'Table', 'model_table', 'paper', 'BookModel',
+           'book_models', 'results_block', 'render_readme', 'main']
 
 # %% ../nbs/20_results.ipynb #imports
 import argparse, json, math, os, re, statistics, sys
@@ -71,13 +71,24 @@ def select(
 
 def dig(
     record:dict, # nested
-    path:str,    # keys joined by dots, as 'metrics.test.ece'
+    path,        # keys joined by dots, as 'metrics.test.ece'; or a function of the record
 ):               # the value there, or None
     "A value deep in a record."
+    if callable(path): return path(record)
     for k in path.split('.'):
         if not isinstance(record, dict) or k not in record: return None
         record = record[k]
     return record
+def robust_at(
+    norm:str,  # linf or l2
+    k:int,     # refinement steps
+    eps:float, # [0,1] pixel units, one of the record's grid
+):             # function of a record: accuracy there, or None
+    "Robust accuracy at one ε of the recorded curve, as a path for `dig`."
+    def at(record):
+        c = dig(record, f'metrics.robust.{norm}.{k}')
+        return dict(zip(c['eps'], c['accuracy'])).get(eps) if c else None
+    return at
 
 # %% ../nbs/20_results.ipynb #over-seeds
 @dataclass(frozen=True)
@@ -86,22 +97,23 @@ class Cell:
     values:tuple      # one per seed
     scale:float = 1.  # factor for display, 100 for percent
     digits:int = 1    # decimals
+    runs:int = 0      # runs looked at; more than there are values where a figure does not exist for a run
     @property
     def mean(self): return statistics.fmean(self.values) if self.values else None
     @property
     def sd(self): return statistics.stdev(self.values) if len(self.values) > 1 else None
     def __str__(self):
-        if not self.values: return 'not run'
+        if not self.values: return 'none' if self.runs else 'not run'
         f = lambda v: f'{v * self.scale:.{self.digits}f}'
         return f(self.mean) + (f' ± {f(self.sd)}' if self.sd is not None else '') + f' ({len(self.values)})'
 
 def over_seeds(
     records:list, # of one preset and model, as select gives them
-    path:str,     # where the figure is, as 'metrics.test.accuracy'
+    path,         # where the figure is, as 'metrics.test.accuracy' or robust_at('l2', 0, .5)
     scale:float=1., digits:int=1, # for display
 )->Cell:
     "A figure over the seeds that have it."
-    return Cell(tuple(v for r in records if (v := dig(r, path)) is not None and math.isfinite(v)), scale, digits)
+    return Cell(tuple(v for r in records if (v := dig(r, path)) is not None and math.isfinite(v)), scale, digits, len(records))
 
 # %% ../nbs/20_results.ipynb #table
 @dataclass(frozen=True)
@@ -193,8 +205,8 @@ def results_block(
         ('Fréchet distance of samples, pixels ↓', 'metrics.generation.frechet_pixels.value', 1, 2, '–', 'FID ' + paper('fid', 'jem')),
         *[(f'AUROC, letters, {title} ↑', f'metrics.ood.letters.{s}.auroc', 1, 2, '–', '–') for s, title in SCORES.items()],
         *[(f'AUROC, interpolations, {title} ↑', f'metrics.ood.interpolations.{s}.auroc', 1, 2, *(('–', PAPER['auroc_log_p_x']['interp']) if s == 'log_p_x' else (PAPER['auroc_max_p_y_wrn']['interp'], PAPER['auroc_max_p_y']['interp']) if s == 'max_p_y' else ('–', '–'))) for s, title in SCORES.items()],
-        pct('accuracy under PGD, L∞ ε = 0.1, % ↑', 'metrics.robust.linf.0.at_reference', '–', '–'),
-        pct('accuracy under PGD, L2 ε = 1, % ↑', 'metrics.robust.l2.0.at_reference', '–', '–'),
+        *[pct(f'accuracy under PGD, L∞ ε = 0.1, {k} refinement steps, % ↑', robust_at('linf', k, .1), '–', '–') for k in (0, 10)],
+        *[pct(f'accuracy under PGD, L2 ε = 0.5, {k} refinement steps, % ↑', robust_at('l2', k, .5), '–', '–') for k in (0, 10)],
     ]
     os.environ['JEM_NB_LIVE'], was = '0', os.environ.get('JEM_NB_LIVE')
     try: t = model_table(records, {'WRN': 'baseline', 'WRN + batch norm': 'baseline_bn', 'JEM': 'jem', 'direct': 'direct'}, rows, ('WRN', 'JEM'))

@@ -9,7 +9,7 @@ __all__ = ['sgld_step', 'temperature', 'frozen', 'sgld', 'sgld_trace', 'show_str
 from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
-from .energy import energy_from_logits, joint_energy_from_logits
+from .energy import EnergyClassifier, energy_from_logits, joint_energy_from_logits
 
 # %% ../nbs/13_sgld.ipynb #step
 def sgld_step(
@@ -57,7 +57,7 @@ def sgld(
     n_steps:int,          # K ≥ 0
     step_size:float=1.,   # α, multiplies ∇E directly
     noise_scale:float=.01,# σ, std of the noise per step
-    y:torch.Tensor=None,  # labels (n,): walk on E(x,y); None: on E(x)
+    y:torch.Tensor=None,  # labels (n,), int64 in 0..k-1, not checked: walk on E(x,y); None: on E(x)
     generator:torch.Generator=None, # on x's device
     grad_clamp:float=0.,  # |∇E| per pixel is held to this; 0 is off
     state_clamp:float=0., # |x| per pixel is held to this; 0 is off
@@ -66,12 +66,13 @@ def sgld(
     "K steps of SGLD (eq 3 of arXiv:1912.03263, untied). The model's parameters, gradients and mode are left as they were. Raises `ValueError` for a negative K or labels that do not fit."
     if n_steps < 0: raise ValueError(f'n_steps={n_steps}: at least 0 is wanted')
     if y is not None and y.shape != x.shape[:1]: raise ValueError(f'y has shape {tuple(y.shape)}, {len(x)} chains want ({len(x)},)')
-    net, x = getattr(model, 'model', model), x.detach()           # the bare network: no input check, which would synchronise a GPU, at every step
-    with frozen(net), torch.enable_grad():
+    net = model.model if type(model) is EnergyClassifier else model  # the bare network: a look at the values at every step would stall a GPU
+    with frozen(net), torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().clone()
         for _ in range(n_steps if len(x) else 0):
             x.requires_grad_(True)
             with torch.autocast(x.device.type, autocast) if autocast else nullcontext(): logits = net(x)
-            e = energy_from_logits(logits.float()) if y is None else joint_energy_from_logits(logits.float(), y, check=False)
+            e = energy_from_logits(logits) if y is None else joint_energy_from_logits(logits, y, check=False)
             grad, = torch.autograd.grad(e.sum(), x)
             if grad_clamp: grad = grad.clamp_(-grad_clamp, grad_clamp)
             x = sgld_step(x, grad, step_size, noise_scale, generator)

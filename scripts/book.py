@@ -27,6 +27,7 @@ CACHE, SRC, HTML = BOOK/'executed', BOOK/'src', BOOK/'html'
 ROOMS = {'0': 'The idea', '1': 'The machine', '2': 'The instruments', '3': 'The experiments',
          '4': 'Beyond the paper', '9': 'Summary'}
 TIMEOUT = 600 # seconds for one notebook
+REMOTE = re.compile(r'<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"') # what a page would fetch from a network
 CSS = '''.bd-main .bd-content .bd-article-container { max-width: 64em; }
 div.cell div.cell_input pre, div.cell div.cell_output pre { font-size: .8em; }
 div.cell div.cell_input { border-left-color: #c3c9d3; }
@@ -192,6 +193,8 @@ def render(names):
     fresh = BOOK/'html.tmp'
     shutil.rmtree(fresh, ignore_errors=True)
     if build_main(['-q', '-W', '--keep-going', '-b', 'html', '-d', str(BOOK/'doctrees'), str(SRC), str(fresh)]): return 1
+    fetched = {f'{p.name}: {m}' for p in fresh.glob('*.html') for m in REMOTE.findall(p.read_text(encoding='utf-8'))}
+    if fetched: print('the book would need a network:', *sorted(fetched), sep='\n  ', file=sys.stderr); return 1
     old = BOOK/'html.old'
     shutil.rmtree(old, ignore_errors=True)
     if HTML.exists(): HTML.replace(old)
@@ -235,7 +238,7 @@ def main():
     if report(execute_all(todo)): return 1
     for f in CACHE.glob('*'):
         if f not in targets.values(): f.unlink()
-    print('rendering', flush=True)
+    print('rendering, about ten seconds', flush=True)
     return render([p.stem for p in paths])
 
 

@@ -33,3 +33,10 @@ def test_commands_exist():
     assert set(re.findall(r'^jem_nb (\w+)', README, re.M)) <= set(commands)
     targets = set(re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.M))
     assert {'run', 'test', 'lab'} <= targets and set(re.findall(r'`?make (\w+)`?', README)) - {'a'} <= targets
+
+
+def test_figure_is_the_notebooks():
+    "The README's figure is the one that 90_summary stores."
+    sys.path.insert(0, str(ROOT / 'scripts'))
+    from readme import overview
+    assert (ROOT / 'docs/overview.png').read_bytes() == overview(), 'run python scripts/readme.py'
