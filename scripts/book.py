@@ -32,8 +32,8 @@ CSS = '''.bd-main .bd-content .bd-article-container { max-width: 64em; }
 div.cell div.cell_input pre, div.cell div.cell_output pre { font-size: .8em; }
 div.cell div.cell_input { border-left-color: #c3c9d3; }
 div.cell.tag_exported div.cell_input { border-left-color: #1f5fa8; }
-.bd-header.navbar { display: none; } /* its only content, the search button, stands in the sidebar too */
-@media (max-width: 960px) { .bd-header.navbar { display: flex; } }
+div.cell table, .bd-article table { display: block; overflow-x: auto; width: max-content; max-width: 100%; font-size: .85em; }
+.bd-header.navbar { display: none; } /* its only content, the search button, stands below it too */
 '''
 
 
@@ -149,8 +149,8 @@ def conf(cfg):
     "Sphinx's conf.py: nothing executed, nothing fetched"
     values = dict(
         project=cfg['title'], author=cfg['author'], copyright=cfg['copyright'], version=cfg['version'], release=cfg['version'],
-        extensions=['myst_nb'], exclude_patterns=['_static'], nb_execution_mode='off', nb_merge_streams=True,
-        myst_enable_extensions=['dollarmath', 'amsmath'], myst_heading_anchors=3, suppress_warnings=['mystnb.unknown_mime_type', 'myst.header'],
+        extensions=['myst_nb'], exclude_patterns=['_static'], nb_execution_mode='off', nb_merge_streams=True, nb_render_markdown_format='myst',
+        myst_enable_extensions=['dollarmath', 'amsmath'], myst_heading_anchors=3, myst_dmath_double_inline=True, suppress_warnings=['mystnb.unknown_mime_type', 'myst.header'],
         html_theme='sphinx_book_theme', html_title=cfg['title'], html_static_path=['_static'], html_css_files=['book.css'], html_copy_source=False,
         html_show_sphinx=False, html_show_search_summary=False, html_last_updated_fmt=None,
         html_theme_options=dict(show_navbar_depth=1, show_toc_level=2, home_page_in_toc=True, use_download_button=False,
