@@ -39,8 +39,8 @@ clean: ## remove the rendered book and the caches; .venv and data/ stay
 	rm -rf _book build jem_nb.egg-info .pytest_cache .ruff_cache
 	find jem_nb nbs scripts tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The stamp holds the folder it was made in: a checkout that has moved is installed again.
-ifneq ($(shell cat $(STAMP) 2>/dev/null),$(shell pwd -P))
+# The stamp holds the folder it was made in: a checkout that has moved, or lost its Python, is installed again.
+ifneq ($(shell test -x $(PY) && cat $(STAMP) 2>/dev/null),$(shell pwd -P))
 $(STAMP): FORCE
 endif
 $(STAMP): settings.ini setup.py pyproject.toml constraints.txt

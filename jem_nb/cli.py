@@ -76,7 +76,7 @@ def make_run(
     done = folder / 'evaluated.json'
     if done.is_file():
         record = json.loads(done.read_text())
-        if Config(**record['config']) == cfg: say(f'{name} {model} seed {seed}: already done, {folder}'); return record
+        if Config(**record['config']) == cfg and record['commit'] == provenance()['commit']: say(f'{name} {model} seed {seed}: already done, {folder}'); return record
         shutil.rmtree(folder)
     try: record = train(cfg, folder)
     except CheckpointError as e:
@@ -85,12 +85,13 @@ def make_run(
     if record['status'] == 'complete':
         m, _, _ = load_weights(folder / 'model.safetensors')
         record['metrics'] |= evaluate_model(m, cfg, parts, say=lambda part: say(f'{name} {model} seed {seed}: measuring {part}'), **budget)
+        record['n_eval'] = record['metrics']['test']['n']
     write_json(done, check_record(record))
     return json.loads(done.read_text())
 
 def cmd_live(a): # jem_nb live
     for m in ('baseline', 'jem'): make_run('digits', m, 0, project_data() / 'runs' / 'live' / m, say=lambda s: print(s, flush=True), **LIVE)
-    rows = [('accuracy, %', 'metrics.test.accuracy', 100, 1), ('ECE, %', 'metrics.test.ece', 100, 1), ('AUROC, letters, log p(x)', 'metrics.ood.letters.log_p_x.auroc', 1, 2),
+    rows = [('accuracy, %', 'metrics.test.accuracy', 100, 1), ('ECE, %', 'metrics.test.ece', 100, 1), ('– its noise floor, %', 'metrics.test.ece_floor', 100, 1), ('AUROC, letters, log p(x)', 'metrics.ood.letters.log_p_x.auroc', 1, 2),
             ('accuracy under PGD, L∞ ε = 0.1, %', 'metrics.robust.linf.0.at_reference', 100, 1)]
     print(model_table(read_records('digits'), {'baseline': 'baseline', 'JEM': 'jem'}, rows, note='"this machine" is one seed, trained just now.'))
     return 0
@@ -114,7 +115,7 @@ def cmd_records(a): # jem_nb records
         for seed in a.seeds if a.seeds is not None else range(SEEDS[m]):
             cfg = model_config(preset(a.preset, seed=seed), m)
             if (m, seed) in have and Config(**have[m, seed]['config']) == cfg: print(f'{m} seed {seed}: recorded already', flush=True); continue
-            folder = project_data() / 'runs' / f'{a.preset}-{m}-seed{seed}'
+            folder = project_data() / 'runs' / 'records' / f'{a.preset}-{m}-seed{seed}' # not where jem_nb train puts a user's runs
             record = make_run(a.preset, m, seed, folder, PARTS if seed < MEASURED else ('clean',), say=lambda s: print(s, flush=True))
             if seed == 0 and m in ('baseline', 'jem') and record['status'] == 'complete': ship(a.preset, m, record, folder)
             print(append_record(record), flush=True)

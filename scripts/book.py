@@ -28,11 +28,13 @@ ROOMS = {'0': 'The idea', '1': 'The machine', '2': 'The instruments', '3': 'The 
          '4': 'Beyond the paper', '9': 'Summary'}
 TIMEOUT = 600 # seconds for one notebook
 REMOTE = re.compile(r'<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"') # what a page would fetch from a network
-CSS = '''.bd-main .bd-content .bd-article-container { max-width: 64em; }
+CSS = '''.bd-page-width { max-width: 100rem; }
+.bd-main .bd-content .bd-article-container { max-width: 64em; }
 div.cell div.cell_input pre, div.cell div.cell_output pre { font-size: .8em; }
 div.cell div.cell_input { border-left-color: #c3c9d3; }
 div.cell.tag_exported div.cell_input { border-left-color: #1f5fa8; }
-div.cell table, .bd-article table { display: block; overflow-x: auto; width: max-content; max-width: 100%; font-size: .85em; }
+div.cell table, .bd-article table { display: block; overflow-x: auto; width: max-content; max-width: 100%; font-size: .8em; }
+div.cell td:not(:first-child) { white-space: nowrap; }
 .bd-header.navbar { display: none; } /* its only content, the search button, stands below it too */
 '''
 
