@@ -30,8 +30,9 @@ lab: $(STAMP) ## JupyterLab on the notebooks
 records: $(STAMP) ## train and measure every seed of the committed records (hours; append-only)
 	@"$(PY)" -m jem_nb.cli records
 
-notebooks: $(STAMP) ## execute all notebooks in place, clean them, export the modules
+notebooks: $(STAMP) ## execute all notebooks in place, clean, export; render the README
 	@"$(PY)" scripts/book.py --in-place
+	@"$(PY)" scripts/readme.py
 
 setup: $(STAMP) ## only make .venv
 

@@ -16,7 +16,7 @@ from .data import ImageSet, load, load_ood
 from .generation import ClassifierExtractor, PixelExtractor, extract, frechet_distance
 from .ood import ood_record, ood_scores
 from .sgld import sgld
-from .train import build_model, load_pretrained, predict, pretrained_names
+from .train import load_pretrained, predict, pretrained_names
 
 # %% ../nbs/27_evaluate.ipynb #budget
 BUDGET = dict(
