@@ -209,7 +209,7 @@ def results_block(
     rows = [
         pct('accuracy, % ↑', 'metrics.test.accuracy', f'{paper("accuracy_no_norm", "wrn")}; {PAPER["accuracy"]["wrn"]} % with batch norm', paper('accuracy', 'jem')),
         pct('ECE, 20 bins, % ↓', 'metrics.test.ece', paper('ece', 'wrn'), paper('ece', 'jem')),
-        pct('– its noise floor at this n: what a perfectly calibrated model would show', 'metrics.test.ece_floor', '–', '–'),
+        pct('– its noise floor: perfect calibration at this n, %', 'metrics.test.ece_floor', '–', '–'),
         ('Fréchet distance of samples, pixels ↓', 'metrics.generation.frechet_pixels.value', 1, 2, '–', 'FID ' + paper('fid', 'jem')),
         ('– its floor: as many test images', 'metrics.generation.frechet_pixels_floor.value', 1, 2, '–', '–'),
         *[(f'AUROC, letters, {title} ↑', f'metrics.ood.letters.{s}.auroc', 1, 2, '–', '–') for s, title in SCORES.items()],
