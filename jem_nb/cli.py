@@ -94,7 +94,7 @@ def make_run(
     try: record = train(cfg, folder)
     except CheckpointError as e:
         say(f'{e}. Starting anew.'); shutil.rmtree(folder); record = train(cfg, folder)
-    record = dict(experiment=name, **{**record, 'preset': name, 'model': model})
+    record = dict(experiment=name, **{**record, 'preset': name, 'model': model, 'n_eval': 0}) # 0: nothing was evaluated, as when a run diverged
     if record['status'] == 'complete':
         m, _, _ = load_weights(folder / 'model.safetensors')
         record['metrics'] |= measured(f'{name} {model} seed {seed}', m, cfg, parts, **budget)

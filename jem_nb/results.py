@@ -15,7 +15,7 @@ from .train import load_pretrained, load_weights, write_json
 
 # %% ../nbs/20_results.ipynb #where
 STATUSES = ('complete', 'truncated', 'diverged')
-_NEEDED = ('experiment', 'preset', 'model', 'config', 'seed', 'started', 'commit', 'torch', 'device', 'wall_seconds', 'status', 'metrics')
+_NEEDED = ('experiment', 'preset', 'model', 'config', 'seed', 'started', 'commit', 'torch', 'device', 'wall_seconds', 'status', 'n_eval', 'metrics')
 
 def project_data()->Path: # the folder data/ of the checkout that the working directory is in, else of the working directory
     "Where records and runs are."
