@@ -16,7 +16,7 @@ from .checkpoint import CheckpointError
 from .config import Config, PRESETS, model_config, preset
 from .data import show_images
 from .evaluate import PARTS, class_samples, evaluate_model
-from .results import append_record, check_record, model_table, project_data, read_records
+from .results import append_record, check_record, model_table, project_data, read_records, robust_at
 from .train import add_train_options, load_pretrained, load_weights, pretrained_names, provenance, run_from_options, train, write_json
 
 # %% ../nbs/28_cli.ipynb #open-model
@@ -105,7 +105,7 @@ def make_run(
 def cmd_live(a): # jem_nb live
     for m in ('baseline', 'jem'): make_run('digits', m, 0, project_data() / 'runs' / 'live' / m, say=lambda s: print(s, flush=True), **LIVE)
     rows = [('accuracy, %', 'metrics.test.accuracy', 100, 1), ('ECE, %', 'metrics.test.ece', 100, 1), ('– its noise floor, %', 'metrics.test.ece_floor', 100, 1), ('AUROC, letters, log p(x)', 'metrics.ood.letters.log_p_x.auroc', 1, 2),
-            ('accuracy under PGD, L∞ ε = 0.1, %', 'metrics.robust.linf.0.at_reference', 100, 1)]
+            ('accuracy under PGD, L∞ ε = 0.1, %', robust_at('linf', 0, .1), 100, 1)]
     print(model_table(read_records('digits'), {'baseline': 'baseline', 'JEM': 'jem'}, rows, note='"this machine" is one seed, trained just now.'))
     return 0
 

@@ -26,7 +26,6 @@ BUDGET = dict(
     n_attacked=100,        # test images attacked
     attack_steps=20,       # PGD steps
     eps=dict(linf=(0., .05, .1, .2), l2=(0., .5, 1., 2.)), # [0,1] pixel units
-    eps_reference=dict(linf=.1, l2=1.), # where one number stands for the curve
     refine=(0, 1, 10),     # SGLD steps before classifying, for models with an energy
     distal_per_class=5, distal_steps=300, distal_conf=.9,
 )
@@ -102,7 +101,7 @@ def measure_samples(
 def measure_robustness(
     model, cfg:Config, test:ImageSet, # as above
     seed:int=0, refine=BUDGET['refine'], n:int=BUDGET['n_attacked'], attack_steps:int=BUDGET['attack_steps'], norms=('linf', 'l2'), eps=BUDGET['eps'],
-)->dict: # {norm: {refinement steps: {eps, accuracy, at_reference}}} and the budgets
+)->dict: # {norm: {refinement steps: {eps, accuracy}}} and the budgets
     "Robust accuracy of the model refined by each number of steps (Fig 5 of arXiv:1912.03263)."
     part, device = test.take(n), device_of(model)
     x, y = part.unit().to(device), part.y.to(device)
@@ -113,9 +112,7 @@ def measure_robustness(
         for k in refine:
             attackers = [refined(0, 'unrolled'), *([refined(k, g) for g in ('straight_through', 'unrolled')] if k else [])]
             c = robust_accuracy(refined(k, 'unrolled'), x, y, eps[norm], norm, attackers=attackers, n_steps=attack_steps, loss='margin', batch_size=n, generator=rng(seed, 'attack', norm, k, device=device))
-            curve = dict(eps=list(eps[norm]), accuracy=c.accuracy.tolist())
-            ref = BUDGET['eps_reference'][norm]
-            out[norm][str(k)] = dict(curve, at_reference=dict(zip(curve['eps'], curve['accuracy'])).get(ref))
+            out[norm][str(k)] = dict(eps=list(eps[norm]), accuracy=c.accuracy.tolist())
     return out
 
 # %% ../nbs/27_evaluate.ipynb #distal-part

@@ -140,10 +140,11 @@ def model_table(
     models:dict,   # {column title: model name}
     rows:list,     # (title, path in the record, scale, decimals) or the same and the paper's figures
     paper:tuple=(),# titles of the paper's columns
-    note:str='',
+    note:str='',   # a sentence below
+    live:bool=True,# a column for the run that this machine made, where it did
 )->Table:
     "Figures down, models across, one live column where this machine ran, the paper's figures in their own columns."
-    live = {m: r for m in models.values() if (r := live_record(m))}
+    live = {m: r for m in models.values() if (r := live_record(m))} if live else {}
     header = ('', *models, *(f'{m}, this machine' for m in live), *(f'paper: {p}' for p in paper))
     preset_ = sorted({r['preset'] for r in records}) or ['digits']
     out = []
@@ -217,9 +218,7 @@ def results_block(
         *[pct(f'accuracy under PGD, L∞ ε = 0.1, {k} refinement steps, % ↑', robust_at('linf', k, .1), '–', '–') for k in (0, 10)],
         *[pct(f'accuracy under PGD, L2 ε = 0.5, {k} refinement steps, % ↑', robust_at('l2', k, .5), '–', '–') for k in (0, 10)],
     ]
-    os.environ['JEM_NB_LIVE'], was = '0', os.environ.get('JEM_NB_LIVE')
-    try: t = model_table(records, {'WRN': 'baseline', 'WRN + batch norm': 'baseline_bn', 'JEM': 'jem', 'direct': 'direct'}, rows, ('WRN', 'JEM'))
-    finally: os.environ.pop('JEM_NB_LIVE') if was is None else os.environ.update(JEM_NB_LIVE=was)
+    t = model_table(records, {'WRN': 'baseline', 'WRN + batch norm': 'baseline_bn', 'JEM': 'jem', 'direct': 'direct'}, rows, ('WRN', 'JEM'), live=False)
     n = {s: sum(r['status'] == s for r in records) for s in STATUSES}
     runs = f'{len(records)} runs: ' + ', '.join(f'{v} {k}' for k, v in n.items())
     larger = {'cifar10_paper': 'accuracy', 'svhn_paper': 'accuracy_svhn', 'cifar100_paper': 'accuracy_cifar100'}
