@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'atomic_write', 'CheckpointError', 'save_checkpoint', 'load_checkpoint', 'pack_optimizer',
-           'unpack_optimizer', 'checkpoints', 'newest_checkpoint', 'prune_checkpoints']
+           'unpack_optimizer', 'checkpoints', 'newest_checkpoint', 'prune_checkpoints', 'read_released']
 
 # %% ../nbs/16_checkpoint.ipynb #imports
 import contextlib, hashlib, json, os, tempfile
 from pathlib import Path
 import torch
 from safetensors.torch import save as _to_bytes, load as _from_bytes
+from .wrn import from_released, released_arguments
 
 # %% ../nbs/16_checkpoint.ipynb #atomic-write
 def atomic_write(
@@ -127,3 +128,17 @@ def prune_checkpoints(
 ):
     "Delete all but the newest checkpoints."
     for f in checkpoints(folder)[:-keep]: f.unlink(missing_ok=True)
+
+# %% ../nbs/16_checkpoint.ipynb #released
+def read_released(
+    path, # a .pt file with model_state_dict and perhaps replay_buffer, as the paper's code writes it
+)->tuple: # arguments of WideResNet; its state dict; buffer (b, c, h, w) or None
+    "The paper's released checkpoint, read without running anything in it. Raises `FileNotFoundError`, or `CheckpointError` for a file that is not one."
+    path = Path(path)
+    if not path.is_file(): raise FileNotFoundError(f'no file at {path}: the paper\'s repository links its checkpoint')
+    try: d = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e:
+        raise CheckpointError(f'{path} cannot be used: it is damaged, or holds more than tensors, which is not loaded because it could run code ({type(e).__name__}). Get the file again') from e
+    if not isinstance(d, dict): raise CheckpointError(f'{path} cannot be used: it holds a {type(d).__name__}, not a state dict. Save model.state_dict() instead')
+    try: return released_arguments(d), from_released(d), d.get('replay_buffer')
+    except (ValueError, AttributeError) as e: raise CheckpointError(f'{path} cannot be used: {e}. Only the paper\'s Wide ResNets can be read') from e

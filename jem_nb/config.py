@@ -27,32 +27,39 @@ class Config:
     dataset:str = _opt('cifar10', 'data set, a name that jem_nb.data.load knows')
     depth:int = _opt(28, 'layers of the Wide ResNet, 6n+4')
     width:int = _opt(10, 'widening factor of the Wide ResNet')
-    norm:str = _opt('none', 'normalisation in the network; the paper has none', ('none', 'batch'))
+    norm:str = _opt('none', 'normalisation in the network; the paper has none', ('none', 'batch', 'group'))
+    norm_stats:str = _opt('batch', 'statistics of batch norm in the chain and in the loss: of the batch at hand (training mode), or running (evaluation mode)', ('batch', 'running'))
     activation:str = _opt('leaky_relu', 'nonlinearity; the paper has LeakyReLU(0.2)', ('leaky_relu', 'relu', 'silu', 'gelu', 'softplus'))
     dropout:float = _opt(0., 'dropout in the residual blocks')
     # the three terms of the loss
     px_weight:float = _opt(1., 'weight of log p(x)')
     pyx_weight:float = _opt(1., 'weight of log p(y|x)')
-    pxy_weight:float = _opt(0., 'weight of the direct term, log p(x|y) by chains on E(x,y)')
+    pxy_weight:float = _opt(0., 'weight of the direct term, by chains on E(x,y)')
+    pxy_form:str = _opt('conditional', 'what the direct term estimates: log p(x|y) as the released code, or log p(x,y) with labels drawn from the model', ('conditional', 'joint'))
     px_delay:int = _opt(0, 'iterations of cross-entropy alone before log p(x) comes in')
     px_ramp:int = _opt(0, 'iterations over which px_weight then rises from 0')
     energy_l2:float = _opt(0., 'penalty on the mean squared energies of data and samples')
+    balance:bool = _opt(False, 'scale the gradient of the sampled terms down to the norm of the cross-entropy gradient where it is larger')
     # the sampler
     n_steps:int = _opt(20, 'K, SGLD steps per update')
     step_size:float = _opt(1., 'alpha, multiplies the energy gradient')
     noise_scale:float = _opt(.01, 'sigma, std of the noise injected per step')
     grad_clamp:float = _opt(0., 'clamp of the energy gradient per pixel in the chain; 0 is off')
     state_clamp:float = _opt(0., 'clamp of the chain state to [-c, c]; 0 is off')
+    step_end:float = _opt(1., 'factor that the step size falls to, linearly, over a chain; 1 is off')
+    n_chains:int = _opt(0, 'chains per update; 0: as many as batch_size')
     class_cond:bool = _opt(False, 'walk chains on E(x,y) with y drawn uniformly, in class slots of the buffer')
     buffer_size:int = _opt(10_000, 'persistent chains kept')
     reinit_prob:float = _opt(.05, 'rho, chance that a chain restarts when it is drawn')
     init:str = _opt('uniform', 'where chains start: uniform in [-1,1], or a Gaussian per class fitted to the data', ('uniform', 'informative'))
     # the data as the network sees it
     data_noise:float = _opt(.03, 'std of the noise added to real images in training')
+    noise_levels:str = _opt('fixed', 'noise of the std data_noise on every real image, or of a std drawn per image between 0 and data_noise', ('fixed', 'uniform'))
     eval_noise:float = _opt(0., 'std of the noise added to real images in evaluation; the paper has 0.03')
     pad:int = _opt(0, 'reflect padding before a random crop; 0 is off')
     flip:bool = _opt(False, 'random horizontal flips')
     separate_batches:bool = _opt(False, 'independent batches for the two terms, as the paper draws them')
+    labels_per_class:int = _opt(0, 'labels kept per class, the rest is seen by log p(x) alone; 0: all')
     # optimisation
     optimizer:str = _opt('adam', 'optimizer', ('adam', 'sgd'))
     lr:float = _opt(1e-4, 'learning rate')
@@ -65,7 +72,12 @@ class Config:
     schedule:str = _opt('step', 'learning rate after warm-up: step decay at decay_epochs, or cosine to 0', ('step', 'cosine'))
     decay_epochs:tuple = _opt((), 'epochs at which the step schedule multiplies the learning rate by decay_rate')
     decay_rate:float = _opt(.3, 'factor of the step schedule')
+    ema:float = _opt(0., 'decay of a running mean of the weights, which is then what is evaluated and saved; 0 is off')
     select:str = _opt('last', 'weights that the run ends with: the last, or the best on the validation split', ('last', 'best'))
+    # when a run goes wrong
+    retries:int = _opt(3, 'alarms after which the run rolls back and goes on with new noise; at the next one it stops')
+    remedies:tuple = _opt((), 'fields that change at an alarm, one more at each: n_steps and data_noise double, lr halves')
+    gap_limit:float = _opt(1000., 'alarm when the gap between the mean energies of data and samples, averaged over ten steps, exceeds this; 0 is off')
     # the run
     seed:int = _opt(0, 'the only source of randomness')
     precision:str = _opt('float32', 'float32, or bfloat16 autocast for the forward and backward passes', ('float32', 'bfloat16'))
@@ -77,9 +89,10 @@ class Config:
     def __post_init__(self): _check(self)
 
 # %% ../nbs/10_config.ipynb #check-config
-_BELOW_1 = 'dropout beta1'.split()
+_BELOW_1 = 'dropout beta1 ema'.split()
 _POSITIVE = 'depth width step_size buffer_size batch_size n_epochs lr eval_every ckpt_every keep_ckpts'.split()
-_UNIT = 'reinit_prob'.split()
+_UNIT = 'reinit_prob step_end'.split()
+_REMEDIES = 'n_steps lr data_noise'.split()
 
 def _check(
     cfg, # the Config just made
@@ -89,7 +102,8 @@ def _check(
         v, want = getattr(cfg, f.name), type(f.default)
         if want is tuple:
             if isinstance(v, list): object.__setattr__(cfg, f.name, v := tuple(v))
-            if not isinstance(v, tuple) or not all(type(i) is int and i >= 0 for i in v): raise TypeError(f'{f.name}={v!r}: a tuple of whole numbers of at least 0 is wanted')
+            if f.name == 'remedies' and not (isinstance(v, tuple) and all(i in _REMEDIES for i in v)): raise ValueError(f'remedies={v!r}: a tuple is wanted, of {", ".join(_REMEDIES)}')
+            if f.name != 'remedies' and not (isinstance(v, tuple) and all(type(i) is int and i >= 0 for i in v)): raise TypeError(f'{f.name}={v!r}: a tuple of whole numbers of at least 0 is wanted')
             continue
         if want is float and type(v) is int: object.__setattr__(cfg, f.name, v := float(v))
         if type(v) is not want: raise TypeError(f'{f.name}={v!r}: a {want.__name__} is wanted ({f.metadata["help"]})')
@@ -101,11 +115,17 @@ def _check(
     if (cfg.depth - 4) % 6: raise ValueError(f'depth={cfg.depth}: a Wide ResNet has 6n+4 layers, such as 10, 16, 22, 28')
     if cfg.px_weight + cfg.pyx_weight + cfg.pxy_weight == 0: raise ValueError('px_weight, pyx_weight and pxy_weight are all 0: nothing would be learned')
     if cfg.px_delay and cfg.pyx_weight == 0: raise ValueError(f'px_delay={cfg.px_delay} with pyx_weight=0: nothing would be learned until log p(x) comes in; set px_delay=0')
-    if cfg.pxy_weight and not cfg.class_cond: raise ValueError('pxy_weight walks chains on E(x,y), which need class slots in the buffer: set class_cond=True')
+    if cfg.pxy_weight and cfg.pxy_form == 'conditional' and not cfg.class_cond: raise ValueError('pxy_weight with pxy_form="conditional" walks chains on E(x,y) at the labels of the data, which need class slots in the buffer: set class_cond=True')
+    if cfg.pxy_weight and cfg.pxy_form == 'joint' and cfg.class_cond: raise ValueError('pxy_form="joint" draws the label of a chain from the model, which class slots forbid: set class_cond=False')
+    if cfg.labels_per_class and not cfg.separate_batches: raise ValueError(f'labels_per_class={cfg.labels_per_class}: the labelled images are another batch than those of log p(x): set separate_batches=True')
+    if cfg.labels_per_class and cfg.pyx_weight == 0: raise ValueError(f'labels_per_class={cfg.labels_per_class} with pyx_weight=0: no term would see a label; set labels_per_class=0')
     if cfg.px_weight + cfg.pxy_weight + cfg.energy_l2 > 0:
-        if cfg.norm == 'batch': raise ValueError('norm="batch" with log p(x): a chain would walk on other statistics than the loss is taken with; set norm="none", or px_weight=0, pxy_weight=0 and energy_l2=0 for a classifier')
         if cfg.n_steps == 0: raise ValueError('n_steps=0: log p(x) needs at least one SGLD step; for a plain classifier set px_weight=0, pxy_weight=0 and energy_l2=0')
-        if cfg.batch_size > cfg.buffer_size: raise ValueError(f'batch_size={cfg.batch_size} exceeds buffer_size={cfg.buffer_size}: make the buffer larger')
+        n = cfg.n_chains or cfg.batch_size
+        if n > cfg.buffer_size: raise ValueError(f'{"n_chains" if cfg.n_chains else "batch_size"}={n} exceeds buffer_size={cfg.buffer_size}: make the buffer larger')
+        if cfg.pxy_weight and cfg.pxy_form == 'conditional' and n > cfg.batch_size: raise ValueError(f'n_chains={n} exceeds batch_size={cfg.batch_size}: the direct term has one chain a label; make it smaller')
+        if cfg.balance and cfg.pyx_weight == 0: raise ValueError('balance=True with pyx_weight=0: there is no cross-entropy to balance against; set balance=False')
+    elif cfg.balance: raise ValueError('balance=True without a sampled term: there is nothing to balance; set balance=False')
 
 # %% ../nbs/10_config.ipynb #presets-data
 _PAPER = dict(depth=28, width=10, lr=1e-4, warmup_iters=1000, decay_epochs=(160, 180), decay_rate=.3, n_epochs=200, batch_size=64, separate_batches=True,
@@ -137,9 +157,9 @@ def preset(
 # %% ../nbs/10_config.ipynb #models
 MODELS = {
     'jem': dict(),
-    'baseline': dict(px_weight=0., energy_l2=0.),
-    'baseline_bn': dict(px_weight=0., energy_l2=0., norm='batch'),
-    'direct': dict(px_weight=0., pyx_weight=0., pxy_weight=1., class_cond=True, px_delay=0, px_ramp=0),
+    'baseline': dict(px_weight=0., energy_l2=0., balance=False),
+    'baseline_bn': dict(px_weight=0., energy_l2=0., balance=False, norm='batch'),
+    'direct': dict(px_weight=0., pyx_weight=0., pxy_weight=1., class_cond=True, balance=False, px_delay=0, px_ramp=0),
 }
 
 def model_config(
@@ -156,7 +176,7 @@ def _flag(v:str)->bool: # the word after a yes/no option
     if v.lower() in ('0', 'false', 'no', 'off'): return False
     raise argparse.ArgumentTypeError(f'{v!r} is neither yes nor no')
 
-def _ints(v:str)->tuple: return tuple(int(i) for i in v.replace(',', ' ').split()) # numbers separated by commas
+def _several(v:str)->tuple: return tuple(int(i) if i.isdigit() else i for i in v.replace(',', ' ').split()) # numbers or names separated by commas
 
 def add_options(
     parser:argparse.ArgumentParser, # receives --preset and one option per field of Config
@@ -165,9 +185,9 @@ def add_options(
     parser.add_argument('--preset', default='digits', help=f'starting point: {", ".join(PRESETS)} (default: digits)')
     g = parser.add_argument_group('options of the recipe (default: as the preset has it)')
     for f in dataclasses.fields(Config):
-        kind = {bool: _flag, tuple: _ints}.get(type(f.default), type(f.default))
+        kind = {bool: _flag, tuple: _several}.get(type(f.default), type(f.default))
         g.add_argument('--' + f.name.replace('_', '-'), type=kind, default=None, choices=f.metadata['choices'], help=f.metadata['help'],
-                       metavar=None if f.metadata['choices'] else {bool: 'YES/NO', tuple: 'N,N'}.get(type(f.default), type(f.default).__name__.upper()))
+                       metavar=None if f.metadata['choices'] else {bool: 'YES/NO', tuple: 'A,B'}.get(type(f.default), type(f.default).__name__.upper()))
     return parser
 
 def config_from_options(

@@ -26,8 +26,9 @@ def to_unit(
 def to_uint8(
     x:Tensor, # images, float, data units; values outside [-1,1] are clipped
 )->Tensor:    # uint8, same shape
-    "Data units to the nearest byte. Raises `TypeError` on integers."
+    "Data units to the nearest byte. Raises `TypeError` on integers, `ValueError` on NaN or inf."
     if not x.is_floating_point(): raise TypeError(f'to_uint8 wants float images in [-1,1], got {x.dtype}')
+    if bad := int((~torch.isfinite(x)).sum()): raise ValueError(f'{bad} of {x.numel()} values are NaN or inf and have no byte: repair or leave out those images')
     return ((x.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 # %% ../nbs/11_data.ipynb #image-set-code
@@ -43,7 +44,7 @@ class ImageSet:
 
     def __post_init__(self):
         x, y, k, who = self.x, self.y, len(self.classes), f'{self.name} {self.split}'
-        if x.dtype != torch.uint8 or y.dtype != torch.int64: raise TypeError(f'{who}: uint8 images and int64 labels are wanted, got {x.dtype} and {y.dtype}')
+        if x.dtype != torch.uint8 or y.dtype != torch.int64: raise TypeError(f'{who}: uint8 images and int64 labels are wanted, got {x.dtype} and {y.dtype}; to_uint8 makes bytes of images in [-1,1], .long() labels')
         if x.ndim != 4 or x.shape[1] not in (1, 3): raise ValueError(f'{who}: images of shape (n, 1 or 3, h, w) are wanted, got {tuple(x.shape)}')
         if len(x) == 0: raise ValueError(f'{who}: no images; an empty set would make every mean NaN')
         if y.shape != x.shape[:1]: raise ValueError(f'{who}: {len(x)} images but labels of shape {tuple(y.shape)}')

@@ -33,7 +33,7 @@ def pxy_loss(
     logits_sample:Tensor, # f(x⁻), (m, k), chains walked on E(x, y_sample)
     y_sample:Tensor,      # the labels they were walked on, (m,)
 )->Tensor:                # scalar, nats
-    "Mean E(x⁺,y) − mean E(x⁻,y): its gradient estimates that of −log p(x|y), the direct objective as the paper's released code has it."
+    "Mean E(x⁺,y) − mean E(x⁻,y): its gradient estimates that of −log p(x|y), the direct objective of the paper's released code, or of −log p(x,y) where y⁻ is drawn from the model too."
     return joint_energy_from_logits(logits_data, y_data, check=False).mean() - joint_energy_from_logits(logits_sample, y_sample, check=False).mean()
 
 # %% ../nbs/15_loss.ipynb #jem-loss
