@@ -14,8 +14,8 @@ from tqdm import tqdm
 import jem_nb
 from .checkpoint import CheckpointError, checkpoints
 from .config import Config, PRESETS, model_config, preset, rng
-from .data import show_images
-from .evaluate import PARTS, class_samples, evaluate_model
+from .data import load, show_images, to_uint8
+from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
 from .train import add_train_options, load_pretrained, load_weights, pretrained_names, provenance, run_from_options, say_result, slim_weights, train, write_json
 
@@ -124,10 +124,13 @@ MEASURED = 3                                              # seeds with every mea
 def ship(
     name:str, model:str, record:dict, folder, # as make_run has them
 )->Path:
-    "A finished run's weights into the package, with a few of its chains, and its record as their card."
+    "A finished run's weights into the package, with a few of its chains and fresh samples, and its record as their card."
     to = Path(jem_nb.__file__).parent / 'weights'
     to.mkdir(exist_ok=True)
-    slim_weights(Path(folder) / 'model.safetensors', to / f'{name}_{model}.safetensors')
+    source, more = Path(folder) / 'model.safetensors', {}
+    cfg = Config(**record['config'])
+    if 'generation' in record['metrics']: more['samples'] = to_uint8(fresh_samples(load_weights(source)[0], cfg, load(cfg.dataset, 'train'), cfg.seed, n_per_class=10)[0])
+    slim_weights(source, to / f'{name}_{model}.safetensors', 100, **more)
     return write_json(to / f'{name}_{model}.json', {k: v for k, v in record.items() if k != 'curve'})
 
 def cmd_records(a): # jem_nb records

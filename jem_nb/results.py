@@ -221,8 +221,8 @@ def results_block(
     t = model_table(records, {'WRN': 'baseline', 'WRN + batch norm': 'baseline_bn', 'JEM': 'jem', 'direct': 'direct'}, rows, ('WRN', 'JEM'), live=False)
     n = {s: sum(r['status'] == s for r in records) for s in STATUSES}
     runs = f'{len(records)} runs: ' + ', '.join(f'{v} {k}' for k, v in n.items())
-    larger = {'cifar10_paper': 'accuracy', 'svhn_paper': 'accuracy_svhn', 'cifar100_paper': 'accuracy_cifar100'}
-    bigger = Table(('preset', 'accuracy, %', 'paper'), [(p, over_seeds(select(read_records(p), preset=p, model='jem'), 'metrics.test.accuracy', 100, 1), paper(k, 'jem')) for p, k in larger.items()])
+    larger = {'mnist': None, 'cifar10_16': None, 'cifar10_paper': 'accuracy', 'svhn_paper': 'accuracy_svhn', 'cifar100_paper': 'accuracy_cifar100'}
+    bigger = Table(('preset', 'accuracy, %', 'paper'), [(p, over_seeds(select(read_records(p), preset=p, model='jem'), 'metrics.test.accuracy', 100, 1), paper(k, 'jem') if k else '–') for p, k in larger.items()])
     lost = []
     for title, path, sign in (('accuracy', 'metrics.test.accuracy', 1), ('ECE', 'metrics.test.ece', -1), ('accuracy at L∞ ε = 0.1', robust_at('linf', 0, .1), 1), ('accuracy at L2 ε = 0.5', robust_at('l2', 0, .5), 1)):
         ours, bn = (over_seeds(select(records, model=m), path, 100) for m in ('jem', 'baseline_bn'))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ADVICE', 'save_state', 'restore_state_', 'provenance', 'write_json', 'graceful', 'only_run', 'roll_back_',
-           'save_weights', 'load_weights', 'slim_weights', 'pretrained_names', 'load_pretrained', 'train', 'plot_curve',
-           'add_train_options', 'run_from_options', 'say_result', 'main']
+           'save_weights', 'load_weights', 'slim_weights', 'pretrained_names', 'weights_file', 'load_pretrained',
+           'train', 'plot_curve', 'add_train_options', 'run_from_options', 'say_result', 'main']
 
 # %% ../nbs/19_train.ipynb #imports
 import argparse, csv, dataclasses, datetime, io, json, os, platform, signal, subprocess, sys, threading, time, warnings
@@ -240,11 +240,12 @@ def load_weights(
 def slim_weights(
     path, to,         # file that save_weights wrote; the smaller file
     n_chains:int=200, # chains kept, spread evenly over the buffer; as bytes, clipped to [-1,1]
+    **more,           # other tensors to put beside, such as samples
 )->Path:
     "A trained model with few chains, for shipping: the weights are the same bit for bit."
     tensors, meta = load_checkpoint(path)
     if 'buffer' in tensors: tensors['buffer'] = to_uint8(tensors['buffer'][torch.linspace(0, len(tensors['buffer']) - 1, min(n_chains, len(tensors['buffer']))).long()])
-    return save_checkpoint(to, tensors, meta)
+    return save_checkpoint(to, {**tensors, **more}, meta)
 
 # %% ../nbs/19_train.ipynb #pretrained
 _WEIGHTS = Path(jem_nb.__file__).parent / 'weights'
@@ -253,14 +254,18 @@ def pretrained_names()->list: # names that load_pretrained knows
     "The models that ship with the package."
     return sorted(p.stem for p in _WEIGHTS.glob('*.safetensors'))
 
+def weights_file(name:str)->Path: # of a model that ships; its record, the card, has the same name and .json
+    "Where the weights are. Raises `ValueError` for an unknown name."
+    if name not in pretrained_names(): raise ValueError(f'no pretrained model {name!r}: there are {", ".join(pretrained_names()) or "none in this installation"}')
+    return _WEIGHTS / f'{name}.safetensors'
+
 def load_pretrained(
     name:str,     # one of pretrained_names(); a preset's name alone means its JEM
     device='cpu', # where the network goes
 )->tuple:         # EnergyClassifier in evaluation mode; buffer states (b, *d) or None; meta dict
     "A trained model that ships with the package; jem_nb/weights/NAME.json is its record. Raises `ValueError` for an unknown name."
     name = f'{name}_jem' if f'{name}_jem' in pretrained_names() else name
-    if name not in pretrained_names(): raise ValueError(f'no pretrained model {name!r}: there are {", ".join(pretrained_names()) or "none in this installation"}')
-    return load_weights(_WEIGHTS / f'{name}.safetensors', device)
+    return load_weights(weights_file(name), device)
 
 # %% ../nbs/19_train.ipynb #train
 def train(
