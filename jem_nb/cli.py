@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 import jem_nb
 from .checkpoint import CheckpointError, checkpoints
-from .config import Config, PRESETS, model_config, preset, rng
+from .config import Config, OneLineParser, PRESETS, model_config, preset, rng
 from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
@@ -173,7 +173,7 @@ def cmd_runs(a): # jem_nb runs
 # %% ../nbs/28_cli.ipynb #main
 def parser()->argparse.ArgumentParser:
     "All commands with their options."
-    p = argparse.ArgumentParser(prog='jem_nb', description='JEM: your classifier is secretly an energy-based model. Train one, measure it, sample from it.')
+    p = OneLineParser(prog='jem_nb', description='JEM: your classifier is secretly an energy-based model. Train one, measure it, sample from it.')
     sub = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
     def add(name, fn, help): q = sub.add_parser(name, help=help, description=help); q.set_defaults(fn=fn); return q
     add_train_options(add('train', cmd_train, 'train a JEM or one of its comparisons; resumes where it stopped'))

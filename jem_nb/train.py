@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 import jem_nb
-from .config import Config, MODELS, PRESETS, add_options, config_from_options, model_config
+from .config import Config, MODELS, OneLineParser, PRESETS, add_options, config_from_options, model_config
 from .data import ImageSet, load, to_uint8, to_unit
 from .buffer import join_shards, take_shard
 from .checkpoint import CheckpointError, atomic_write, checkpoints, load_checkpoint, newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint, unpack_optimizer
@@ -361,7 +361,7 @@ def say_result(r:dict)->int: # r: the record; exit status
 
 def main(argv=None)->int: # exit status
     "python -m jem_nb.train"
-    args = add_train_options(argparse.ArgumentParser(prog='python -m jem_nb.train', description='Train a JEM or one of its comparisons.')).parse_args(argv)
+    args = add_train_options(OneLineParser(prog='python -m jem_nb.train', description='Train a JEM or one of its comparisons.')).parse_args(argv)
     try: r = run_from_options(args)
     except KeyboardInterrupt as e: print(str(e) or 'stopped', file=sys.stderr); return 130
     except (ValueError, TypeError, OSError, CheckpointError) as e: print(f'error: {e}', file=sys.stderr); return 2
