@@ -307,7 +307,7 @@ def train_step(
 
 def _update_norms(state, cfg, batches, p): # running statistics from the real images; then batch norm stays in evaluation mode for this step
     with torch.no_grad(), _autocast(cfg, p.device), _dropout_stream(cfg, state, p): state.model.model(torch.cat(batches))
-    for m in _norms(state.model): m.eval()
+    for m in _norms(state.model): p.mean_(m.running_mean); p.mean_(m.running_var); m.eval() # one function in all processes
 
 # %% ../nbs/18_step.ipynb #sick
 LOSS_LIMIT = 1e8  # |loss| beyond which a run has diverged, as in the paper's code

@@ -9,7 +9,7 @@ __all__ = ['ADVICE', 'save_state', 'restore_state_', 'provenance', 'write_json',
 
 # %% ../nbs/19_train.ipynb #imports
 import argparse, csv, dataclasses, datetime, io, json, os, platform, signal, subprocess, sys, threading, time, warnings
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
@@ -194,7 +194,7 @@ class _Loop: # what one call of train does between two alarms, and who looks on
 
     def run(self): # → None, or what ended the run
         s, t0 = self.state, time.perf_counter() - self.state.seconds
-        with graceful() as asked, self.bar:
+        with graceful() as asked, self.bar, closing(self.board) if self.board else nullcontext():
             while s.step < self.total:
                 stop = self.p.any(asked())
                 wrong = self.one(stop)
@@ -204,7 +204,6 @@ class _Loop: # what one call of train does between two alarms, and who looks on
                     if not roll_back_(s, self.cfg, self.folder, wrong, self.p): return wrong
                     t0 = time.perf_counter() - s.seconds; self.bar.n = s.step; self.bar.refresh()
                 if stop and s.step < self.total: raise KeyboardInterrupt(f'stopped at step {s.step}; the state is saved, the same command goes on')
-        if self.board: self.board.close()
 
 # %% ../nbs/19_train.ipynb #weights
 def save_weights(
