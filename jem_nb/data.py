@@ -46,9 +46,9 @@ class ImageSet:
         x, y, k, who = self.x, self.y, len(self.classes), f'{self.name} {self.split}'
         if x.dtype != torch.uint8 or y.dtype != torch.int64: raise TypeError(f'{who}: uint8 images and int64 labels are wanted, got {x.dtype} and {y.dtype}; to_uint8 makes bytes of images in [-1,1], .long() labels')
         if x.ndim != 4 or x.shape[1] not in (1, 3): raise ValueError(f'{who}: images of shape (n, 1 or 3, h, w) are wanted, got {tuple(x.shape)}')
-        if len(x) == 0: raise ValueError(f'{who}: no images; an empty set would make every mean NaN')
+        if len(x) == 0: raise ValueError(f'{who}: no images; an empty set would make every mean NaN, one at least is wanted')
         if y.shape != x.shape[:1]: raise ValueError(f'{who}: {len(x)} images but labels of shape {tuple(y.shape)}')
-        if y.min() < -1 or y.max() >= k: raise ValueError(f'{who}: labels run from {y.min()} to {y.max()}, but there are {k} classes')
+        if y.min() < -1 or y.max() >= k: raise ValueError(f'{who}: labels run from {y.min()} to {y.max()}, but there are {k} classes; 0 to {k - 1} are wanted, or -1 for no label')
 
     def __len__(self): return len(self.x)
     def __repr__(self): return f'{self.name} {self.split}: {len(self)} images of {"×".join(map(str, self.x.shape[1:]))}, {len(self.classes)} classes'

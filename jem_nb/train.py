@@ -40,8 +40,7 @@ def save_state(
     if state.ema is not None: tensors |= {f'ema.{k}': v for k, v in state.ema.state_dict().items()}
     if chains is not None: tensors['buffer'] = chains
     meta = dict(config=dataclasses.asdict(cfg), optimizer=opt_meta, guard=dataclasses.asdict(state.guard), **{k: getattr(state, k) for k in _KEPT})
-    try: save_checkpoint(path, tensors, meta)
-    except OSError as e: raise OSError(e.errno, f'the checkpoint of step {state.step} could not be written ({e.strerror or e}); the one before it is whole. Make room, or allow writing, and give the same command again', str(folder)) from e
+    save_checkpoint(path, tensors, meta)
     prune_checkpoints(folder, cfg.keep_ckpts)
     return path
 
@@ -106,6 +105,7 @@ def only_run(
     try: lock.acquire() if p.first else None
     except Timeout: raise CheckpointError(f'another run is writing to {folder}: wait for it, stop it, or choose another folder') from None
     except OSError as e: raise OSError(e.errno, f'the folder of the run cannot be written ({e.strerror}): choose another with --out', str(folder)) from e
+    for f in Path(folder).glob('.*.tmp') if p.first else (): f.unlink(missing_ok=True) # what a kill in the middle of writing left
     try: yield
     finally:
         if p.first: lock.release()
@@ -281,7 +281,10 @@ def train(
     splits = splits or {s: load(cfg.dataset, s) for s in ('train', 'valid')}
     with processes(device) as p:
         check_data(cfg, splits, p.world)
-        with only_run(folder, p): return _train(cfg, Path(folder), progress, splits, p)
+        with only_run(folder, p):
+            try: return _train(cfg, Path(folder), progress, splits, p)
+            except OSError as e:                                    # a full disk, mostly: whatever file it was, the run has stopped
+                raise OSError(e.errno, f'the run has stopped, a file could not be written ({e.strerror or e}); its last checkpoint is whole. Make room, or allow writing, and give the same command again', str(folder)) from e
 
 def _train(cfg, folder, progress, splits, p):
     state = start_state(cfg, splits['train'], p)

@@ -1,68 +1,72 @@
 """A run that is stopped from outside goes on as if nothing had happened; what a notebook's own process cannot show."""
-import os, signal, subprocess, sys, time
-from pathlib import Path
+import json
+import signal
 
 import pytest
-import torch
 
+from helpers import ROOT, end, finish, record_of, same, start, start_run, wait_for_step
 from jem_nb.checkpoint import checkpoints, load_checkpoint
 
-ROOT = Path(__file__).parent.parent
-WORDS = '--preset digits --width 1 --n-steps 3 --batch-size 32 --buffer-size 200 --n-epochs 2 --ckpt-every 5'.split()  # 78 steps
-
-
-def start(out):
-    env = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
-    return subprocess.Popen([sys.executable, '-m', 'jem_nb.train', *WORDS, '--out', str(out)], cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def finish(out):
-    p = start(out)
-    text = p.communicate(timeout=300)
-    assert p.returncode == 0, text
-    return load_checkpoint(checkpoints(out)[-1])
-
-
-def wait_for_step(out, step, p):
-    for _ in range(1200):
-        if any(int(f.stem.split('-')[1]) >= step for f in checkpoints(out)): return
-        assert p.poll() is None, p.communicate()
-        time.sleep(.05)
-    raise TimeoutError(f'no checkpoint at step {step}')
+ONE = ['--n-epochs', 1] # 39 steps
 
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     "The run that nobody disturbs."
-    return finish(tmp_path_factory.mktemp('whole'))
+    folder = tmp_path_factory.mktemp('whole')
+    finish(start_run(folder, *ONE))
+    return folder
 
 
-def same(a, b):
-    (ta, ma), (tb, mb) = a, b
-    assert set(ta) == set(tb) and ma['step'] == mb['step'] == 78
-    for k in ta: assert torch.equal(ta[k], tb[k]), k
-    assert ma['curve'] == mb['curve']
+@pytest.fixture(scope='module')
+def killed_often(tmp_path_factory):
+    "Where a run was killed twenty times, and the list of kills."
+    folder = tmp_path_factory.mktemp('often')
+    rc, out, err = end(start(ROOT / 'tests' / 'kill_often.py', folder, 20, 0))
+    assert rc == 0, err
+    return folder, json.loads(out.splitlines()[-1])
+
+
+def test_killed_often(killed_often):
+    "Twenty times SIGKILL at random moments: weights, optimizer, chains and curve end bit for bit as undisturbed."
+    folder, log = killed_often
+    assert [k['signal'] for k in log] == [signal.SIGKILL] * 20
+    steps = [k['step'] for k in log]
+    assert steps == sorted(steps) and len(set(steps)) >= 5 and steps[-1] < 117 # no kill loses a checkpoint, and the run went on between kills
+    assert any(k['half_written'] for k in log)                     # some came while a checkpoint was being written
+    restarts = record_of(folder / 'killed')['restarts']
+    assert restarts == sorted({s for s in steps if s > 0})         # once for each checkpoint that was gone on from
+    assert record_of(folder / 'whole')['restarts'] == []
+    same(folder / 'whole', folder / 'killed', 117)
+
+
+def test_nothing_left_by_kills(killed_often):
+    "What a killed run had half written is gone when the run is over."
+    left = [f.name for f in (killed_often[0] / 'killed').glob('.*.tmp')]
+    assert not left, f'{len(left)} files are left'
 
 
 def test_killed(whole, tmp_path):
-    "SIGKILL at three moments: weights, optimizer, chains and curve end bit for bit as undisturbed."
-    for step in (5, 25, 50):
-        p = start(tmp_path)
-        wait_for_step(tmp_path, step, p)
-        p.send_signal(signal.SIGKILL); p.wait()
-    same(whole, finish(tmp_path))
+    "SIGKILL on the command line: the same command goes on, and ends bit for bit as undisturbed."
+    p = start_run(tmp_path, *ONE)
+    wait_for_step(tmp_path, 10, p)
+    p.kill()
+    assert end(p)[0] == -signal.SIGKILL
+    finish(start_run(tmp_path, *ONE))
+    same(whole, tmp_path, 39)
 
 
-@pytest.mark.parametrize('sig', [signal.SIGINT, signal.SIGTERM])
-def test_asked_to_stop(whole, tmp_path, sig):
+def test_asked_to_stop(whole, tmp_path):
     "Ctrl-C and SIGTERM write a checkpoint at the very step, say so in one line and exit 130; the same command goes on."
-    p = start(tmp_path)
-    wait_for_step(tmp_path, 5, p)
-    p.send_signal(sig)
-    _, err = p.communicate(timeout=60)
-    assert p.returncode == 130
-    last = err.strip().splitlines()[-1]
-    step = load_checkpoint(checkpoints(tmp_path)[-1])[1]['step']
-    assert f'stopped at step {step}' in last and step < 78
-    assert not list(tmp_path.glob('.*.tmp'))
-    same(whole, finish(tmp_path))
+    for after, sig in ((5, signal.SIGINT), (20, signal.SIGTERM)):
+        p = start_run(tmp_path, *ONE)
+        wait_for_step(tmp_path, after, p)
+        p.send_signal(sig)
+        rc, _, err = end(p)
+        assert rc == 130
+        last = err.strip().splitlines()[-1]
+        step = load_checkpoint(checkpoints(tmp_path)[-1])[1]['step']
+        assert f'stopped at step {step}' in last and after <= step < 39
+        assert not list(tmp_path.glob('.*.tmp'))
+    finish(start_run(tmp_path, *ONE))
+    same(whole, tmp_path, 39)

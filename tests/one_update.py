@@ -1,0 +1,44 @@
+"""Updates of a network by train_step with chains that are given, alone or as one of the processes of torchrun.
+
+  python -m torch.distributed.run --standalone --nproc-per-node=2 tests/one_update.py FILE
+
+writes {case: {weight: tensor}} of the first process. Each process takes its part of the same chains.
+"""
+import sys
+
+import torch
+
+import jem_nb.step as step
+from jem_nb.config import preset
+from jem_nb.data import load
+from jem_nb.distributed import processes
+
+SGD = dict(width=1, n_steps=1, batch_size=32, buffer_size=200, optimizer='sgd', beta1=0., schedule='step', px_weight=1., lr=1.)
+CASES = { # changes to SGD, and how many updates
+    'plain': (dict(), 1),
+    'separate_batches': (dict(separate_batches=True), 1),
+    'balance': (dict(balance=True, px_weight=50.), 1),
+    'baseline': (dict(px_weight=0., lr=.1), 5),
+}
+
+
+def updated(case, p):
+    "The weights after the updates of a case, and the numbers of the last one."
+    fields, updates = CASES[case]
+    cfg, images = preset('digits', **{**SGD, **fields}), load('digits', 'train')
+    chains = torch.rand(32, *images.x.shape[1:], generator=torch.Generator().manual_seed(0)) * 2 - 1
+    mine, old = p.share(32, 'chains'), step.walk_chains
+    step.walk_chains = lambda *a: (chains[mine], None, torch.arange(32 // p.world))
+    try:
+        state = step.start_state(cfg, images, p)
+        for _ in range(updates): numbers = step.train_step(state, cfg, images, p)
+    finally: step.walk_chains = old
+    assert state.step == updates
+    return {k: v.clone() for k, v in state.model.model.state_dict().items()}, numbers
+
+
+if __name__ == '__main__':
+    torch.set_num_threads(1)
+    with processes('cpu') as p:
+        made = {c: updated(c, p) for c in CASES}
+        if p.first: torch.save(made, sys.argv[1])
