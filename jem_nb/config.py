@@ -6,7 +6,7 @@
 __all__ = ['PRESETS', 'MODELS', 'Config', 'preset', 'model_config', 'OneLineParser', 'add_options', 'config_from_options', 'rng']
 
 # %% ../nbs/10_config.ipynb #imports
-import argparse, dataclasses, difflib, hashlib, json, sys
+import argparse, dataclasses, difflib, hashlib, json
 from dataclasses import dataclass, field
 import torch
 
