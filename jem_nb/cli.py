@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 import jem_nb
 from .checkpoint import CheckpointError, checkpoints
-from .config import Config, OneLineParser, PRESETS, add_options, config_from_options, model_config, preset, rng
+from .config import Config, OneLineParser, add_options, config_from_options, model_config, preset, rng
 from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
