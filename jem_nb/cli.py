@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 import jem_nb
 from .checkpoint import CheckpointError, checkpoints
-from .config import Config, OneLineParser, add_options, config_from_options, model_config, preset, rng
+from .config import Config, OneLineParser, add_options, config_from_options, model_config, preset, rng, same_recipe
 from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
@@ -157,7 +157,7 @@ def cmd_records(a): # jem_nb records
     have = [Config(**r['config']) for r in read_records(name)]
     for m in a.models or (SEEDS if a.preset == 'digits' else SEEDS_LONG):
         for seed in a.seeds if a.seeds is not None else range((SEEDS if a.preset == 'digits' else SEEDS_LONG).get(m, 1)):
-            if model_config(preset(a.preset, **{**changes, 'seed': seed}), m) in have: say(f'{m} seed {seed}: recorded already'); continue
+            if any(same_recipe(model_config(preset(a.preset, **{**changes, 'seed': seed}), m), c) for c in have): say(f'{m} seed {seed}: recorded already'); continue
             folder = project_data() / 'runs' / 'records' / '-'.join([name, m, f'seed{seed}', *(f'{k}={v}' for k, v in changes.items())]) # not where jem_nb train puts a user's runs
             record = make_run(a.preset, m, seed, folder, a.parts or (PARTS if seed < MEASURED else ('clean',)), say, name, changes)
             if name == a.preset and seed == 0 and m in ('baseline', 'jem') and record['status'] == 'complete': ship(a.preset, m, record, folder)

@@ -13,10 +13,11 @@ which torchvision imports right after it has tried its C++ library; the finder l
 is missing, and removes itself. On a sane install it does nothing. Import something of `jem_nb` before
 torchvision, torchmetrics or whatever imports them.
 """
+import os
 import sys
 from importlib.abc import MetaPathFinder
 
-__all__ = ['define_missing_ops', 'install_guard']
+__all__ = ['define_missing_ops', 'install_guard', 'let_threads_sleep']
 
 _libs = []  # torch forgets the operators of a Library object that is collected
 
@@ -46,3 +47,10 @@ def install_guard()->None:
     "Wait for torchvision's import; nothing to do where it is already imported or already awaited"
     if _Guard.waits_for in sys.modules or any(isinstance(f, _Guard) for f in sys.meta_path): return
     sys.meta_path.insert(0, _Guard())
+
+
+def let_threads_sleep()->bool: # True where it can still take effect
+    "Ask OpenMP to let waiting threads sleep, unless the user has asked for something or torch has started it already"
+    if 'torch' in sys.modules: return False
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    return True

@@ -53,6 +53,7 @@ class ImageSet:
     def __len__(self): return len(self.x)
     def __repr__(self): return f'{self.name} {self.split}: {len(self)} images of {"×".join(map(str, self.x.shape[1:]))}, {len(self.classes)} classes'
     def unit(self): return to_unit(self.x)
+    def to(self, device): return self if self.x.device == torch.device(device) else replace(self, x=self.x.to(device), y=self.y.to(device))
 
     @property
     def mirrors(self): return SETS[self.name]['mirrors'] if self.name in SETS else False # whether a mirrored image keeps its meaning

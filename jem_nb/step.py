@@ -9,7 +9,7 @@ __all__ = ['LOSS_LIMIT', 'architecture', 'build_model', 'check_data', 'needs_sam
            'train_step', 'sick', 'watch_', 'calm', 'predict', 'accuracy']
 
 # %% ../nbs/18_step.ipynb #imports
-import dataclasses, functools, math
+import dataclasses, functools, math, warnings
 from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
@@ -69,6 +69,8 @@ def check_data(
     if needs_samples(cfg):
         Processes(0, world).share(n_chains(cfg), 'n_chains')
         slots = world * (k if cfg.class_cond else 1)
+        if cfg.state_clamp and cfg.noise_levels == 'fixed' and cfg.data_noise >= .1 and cfg.state_clamp < 1 + cfg.data_noise:
+            warnings.warn(f'state_clamp={cfg.state_clamp:g} beside data_noise={cfg.data_noise:g}: on a flat background at the edge of the range the noise puts pixels where no chain can follow, and the model may take the noise for the data; give room, state_clamp={1 + 4 * cfg.data_noise:g}, or set noise_levels="uniform" (see 40_stability)', stacklevel=2)
         if cfg.buffer_size % slots: raise ValueError(f'buffer_size={cfg.buffer_size} cannot be shared by {k if cfg.class_cond else 1} class blocks and {world} processes: make it a multiple of {slots}')
 
 def needs_samples(cfg:Config)->bool: return cfg.px_weight > 0 or cfg.pxy_weight > 0 or cfg.energy_l2 > 0 # whether chains are walked
@@ -140,8 +142,9 @@ def generative_ramp(cfg:Config, step:int)->float: # factor on px_weight at this 
 # %% ../nbs/18_step.ipynb #state
 def make_optimizer(cfg:Config, model)->torch.optim.Optimizer: # over model's parameters
     "Adam or SGD, as the recipe says."
-    if cfg.optimizer == 'adam': return torch.optim.Adam(model.parameters(), lr=cfg.lr, betas=(cfg.beta1, .999), weight_decay=cfg.weight_decay)
-    return torch.optim.SGD(model.parameters(), lr=cfg.lr, momentum=cfg.beta1, weight_decay=cfg.weight_decay)
+    params = list(model.parameters())
+    how = dict(lr=cfg.lr, weight_decay=cfg.weight_decay, fused=params[0].is_cuda or None) # one kernel for all weights on a GPU
+    return torch.optim.Adam(params, betas=(cfg.beta1, .999), **how) if cfg.optimizer == 'adam' else torch.optim.SGD(params, momentum=cfg.beta1, **how)
 
 def make_ema(cfg:Config, net:nn.Module)->AveragedModel|None: # of the network's weights; None when off
     "torch's AveragedModel with a decay that rises to cfg.ema."
@@ -196,6 +199,7 @@ def start_state(
     "The state before the first step, a function of the configuration, the data and the process alone."
     model = build_model(architecture(cfg, images), cfg.seed, p.device)
     if cfg.channels_last: model.to(memory_format=torch.channels_last)
+    if cfg.compile: model.model.compile()
     buffer, k = None, len(images.classes) if cfg.class_cond else 0
     if needs_samples(cfg):
         seen = images.y >= 0

@@ -14,15 +14,14 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 import jem_nb
-from .config import Config, MODELS, OneLineParser, PRESETS, add_options, config_from_options, model_config
+from .config import Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options, config_from_options, model_config
 from .data import ImageSet, load, to_uint8, to_unit
 from .buffer import join_shards, take_shard
 from .checkpoint import CheckpointError, atomic_write, checkpoints, load_checkpoint, newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint, unpack_optimizer
-from .distributed import Processes, processes
+from .distributed import Processes, keep_memory, processes
 from .step import Guard, RunState, accuracy, architecture, build_model, calm, check_data, eval_model, needs_samples, start_state, train_step, watch_
 
 # %% ../nbs/19_train.ipynb #save-state
-_MAY_CHANGE = {'max_iters', 'eval_every', 'ckpt_every', 'keep_ckpts', 'retries', 'remedies', 'gap_limit'}
 _KEPT = 'step best curve window seconds alarms restarts'.split()
 
 def _slots(state): return state.buffer.k if state.buffer is not None else 0
@@ -50,7 +49,7 @@ def restore_state_(
 ):
     "Put a checkpoint's content into a state. Raises `CheckpointError` for a checkpoint of another configuration."
     now = dataclasses.asdict(cfg)
-    other = {k: v for k, v in meta['config'].items() if k in now and k not in _MAY_CHANGE and (tuple(v) if isinstance(v, list) else v) != now[k]}
+    other = {k: v for k, v in meta['config'].items() if k in now and k not in WATCHED and (tuple(v) if isinstance(v, list) else v) != now[k]}
     if other: raise CheckpointError(f'the checkpoint was made with {", ".join(f"{k}={v!r}" for k, v in other.items())}: use those, another folder, or --resume never')
     state.model.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
     if state.ema is not None: state.ema.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith('ema.')})
@@ -111,21 +110,23 @@ def only_run(
         if p.first: lock.release()
 
 # %% ../nbs/19_train.ipynb #roll-back-code
-ADVICE = 'What helps: more SGLD steps, a lower learning rate, more data noise, a smooth activation (--activation silu), clamps (--grad-clamp 1 --state-clamp 1), --energy-l2 0.1'
+ADVICE = ('What helps most often: more SGLD steps (--n-steps), a much lower learning rate, chains that start near the data (--init informative), --energy-l2 0.1, a smaller --px-weight. '
+    'What helps some runs: more data noise, a smooth activation, clamps; a state clamp needs room for the noise (1 + 4 * data_noise). 40_stability compares them')
 
 def roll_back_(
     state:RunState, cfg:Config, folder, wrong:str, # wrong: what happened
     p:Processes=Processes(),
 )->bool: # whether the run goes on
     "Go back to the last good state, with new noise and the next remedy; False when all tries are used up. Either way the alarm is in state.alarms."
-    alarm = dict(step=state.step, why=wrong, to=None, remedy=None, lost=state.curve[-12:])
+    alarm = dict(step=state.step, why=wrong, to=None, remedy=None, lost=[])
     before = state.alarms
     if len(before) >= cfg.retries: state.alarms = before + [alarm]; return False
-    files = checkpoints(folder)
-    if p.first and len(files) > 1 and before and files[-1].name == f'checkpoint-{before[-1]["to"]:08d}.safetensors': files[-1].unlink()
+    if p.first and before and state.step <= before[-1]['step'] + cfg.ckpt_every: # no further than last time: what was saved since led here too
+        for f in checkpoints(folder)[1:]: f.unlink() if int(f.stem.split('-')[1]) >= before[-1]['to'] else None
     p.wait()
+    rows = state.curve
     restore_state_(state, cfg, *newest_checkpoint(folder, p.device), p)
-    alarm |= dict(to=state.step, remedy=(*cfg.remedies, *[None] * (len(before) + 1))[len(before)], lost=[r for r in alarm['lost'] if r['step'] > state.step])
+    alarm |= dict(to=state.step, remedy=(*cfg.remedies, *[None] * (len(before) + 1))[len(before)], lost=[r for r in rows if r['step'] > state.step])
     state.alarms = before + [alarm]
     save_state(state, cfg, folder, p)
     p.wait()
@@ -279,6 +280,7 @@ def train(
     if resume not in ('auto', 'never'): raise ValueError(f'resume={resume!r}: auto or never is wanted')
     if resume == 'never' and checkpoints(folder): raise CheckpointError(f'{folder} already holds a run: choose another folder, or --resume auto to go on')
     splits = splits or {s: load(cfg.dataset, s) for s in ('train', 'valid')}
+    keep_memory()
     with processes(device) as p:
         check_data(cfg, splits, p.world)
         with only_run(folder, p):
@@ -294,6 +296,7 @@ def _train(cfg, folder, progress, splits, p):
     whole = cfg.n_epochs * (len(splits['train']) // cfg.batch_size)
     total, out, made = min(whole, cfg.max_iters or whole), folder / 'model.safetensors', folder / 'record.json'
     if state.step >= total and out.is_file() and made.is_file(): return json.loads(made.read_text())  # nothing is left to do
+    splits = {**splits, 'train': splits['train'].to(p.device)}      # bytes, small enough for any GPU: no image is copied again
     p.wait()
     if not found: save_state(state, cfg, folder, p)                # somewhere to roll back to, and a disk that can be written
     started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
@@ -366,7 +369,7 @@ def main(argv=None)->int: # exit status
     args = add_train_options(OneLineParser(prog='python -m jem_nb.train', description='Train a JEM or one of its comparisons.')).parse_args(argv)
     try: r = run_from_options(args)
     except KeyboardInterrupt as e: print(str(e) or 'stopped', file=sys.stderr); return 130
-    except (ValueError, TypeError, OSError, CheckpointError) as e: print(f'error: {e}', file=sys.stderr); return 2
+    except (ValueError, TypeError, OSError, CheckpointError) as e: sys.stderr.write(f'error: {e}\n'); return 2  # one write: many processes may say it at once
     return say_result(r)
 
 if __name__ == '__main__' and globals().get('__package__'): sys.exit(main())  # as a module, not in a notebook

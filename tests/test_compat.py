@@ -56,3 +56,11 @@ def test_a_failed_import_of_torchvision_can_be_repeated():
                 'import jem_nb, torchvision\n'
                 'print(torchvision.__name__)')
     assert out == 'torchvision'
+
+
+def test_threads_sleep_unless_told_otherwise():
+    read = "import os; print(os.environ.get('OMP_WAIT_POLICY'))"
+    quiet = "import os; os.environ.pop('OMP_WAIT_POLICY', None); "
+    assert fresh(quiet + 'import jem_nb; ' + read) == 'PASSIVE'
+    assert fresh("import os; os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'; import jem_nb; " + read) == 'ACTIVE'
+    assert fresh(quiet + 'import torch, jem_nb; ' + read) == 'None'
