@@ -1,0 +1,25 @@
+"The stopwatch's parts that start other processes, on small cases: each leaves figures, none of them nonsense, and the verdicts are printed."
+import json
+
+from jem_nb.bench import BENCH_PARTS
+from jem_nb.cli import main
+
+
+def test_parts_in_other_processes(tmp_path, capsys):
+    parts = ['pipeline', 'memory', 'settings', 'processes', 'import'] # the notebook runs the others
+    assert set(parts) < set(BENCH_PARTS)
+    assert main(['bench', '--parts', *parts, '--quick', 'yes', '--device', 'cpu', '--repeats', '1', '--out', str(tmp_path / 'bench.json')]) == 0
+    record = json.loads((tmp_path / 'bench.json').read_text())
+    m = record['metrics']
+    assert m['failed'] == {} and record['status'] == 'truncated' and all(m[p] for p in parts)
+    assert all(v > 0 for v in m['pipeline'].values())
+    assert all(v['seconds'] > 0 for v in m['settings'].values()) and m['import']['ratio'] > 0
+    assert m['processes']['weight_difference'] < 1e-4 and len(m['processes']['images_per_second']) == 2
+    assert all(c['naive'] > 0 and c['fast'] > 0 for c in m['memory'])
+    assert 'holds' in capsys.readouterr().out
+
+
+def test_import_is_cheap():
+    "import jem_nb.energy costs at most 1.3 times what importing torch and torchvision costs"
+    from jem_nb.bench import import_cost
+    assert import_cost(3)['ratio'] <= 1.3
