@@ -1,7 +1,7 @@
 # The book, in a few words: `make run` trains, measures and renders; `make test` checks.
 # All paths are relative and every tool is called through .venv/bin/python -m, so a checkout may lie in a folder with spaces.
 .DEFAULT_GOAL := help
-.PHONY: help run test lab records notebooks setup clean FORCE
+.PHONY: help run test bench lab records notebooks setup clean FORCE
 PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.installed
@@ -23,6 +23,9 @@ run: $(STAMP) ## set up, train and measure at preset digits, render the book int
 
 test: $(STAMP) ## set up, then every check, notebook and test; ends with "N passed, N failed"
 	@MPLBACKEND=agg "$(PY)" scripts/gate.py
+
+bench: $(STAMP) ## measure the speed of everything on this machine, a few minutes; ends with each target and its verdict
+	@"$(PY)" -m jem_nb.cli bench
 
 lab: $(STAMP) ## JupyterLab on the notebooks
 	@"$(PY)" -m jupyterlab nbs

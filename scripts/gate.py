@@ -23,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT/'nbs', ROOT/'jem_nb'
 BY_HAND = {'__init__', '_modidx', 'compat'}  # modules of jem_nb that no notebook exports
-NB_TIMEOUT, NB_BYTES = 240, 450_000
+NB_TIMEOUT, NB_CPU, NB_BYTES = 240, 90, 450_000  # wall seconds, seconds of computing, bytes
 MACHINE = re.compile(r'(?<![\w.:/])/(?:root|home|tmp|work|Users|opt|usr|private|mnt|var)/[\w.-]')
 ADDRESS = re.compile(r'\bat 0x[0-9a-f]{6,}')
 BAR = re.compile(r'\d+%\|.*\||\bit/s\b|\bs/it\b')
@@ -187,14 +187,17 @@ CHECKS = [ids_and_outputs, in_sync, no_orphans, lint, imports_downward, house_ru
 # ---- what is run ----
 
 def run_notebook(path):
-    "(complaint or None, seconds): nbdev's test of one notebook in its own process"
-    code = ('import sys; from pathlib import Path; from nbdev.test import test_nb; from nbdev.config import get_config\n'
-            'ok, _ = test_nb(Path(sys.argv[1]), skip_flags=get_config().tst_flags.split(), basepath=sys.argv[2]); sys.exit(not ok)')
+    "(complaint or None, seconds): nbdev's test of one notebook in its own process, which may compute for NB_CPU seconds"
+    code = ('import os, sys; from pathlib import Path; from nbdev.test import test_nb; from nbdev.config import get_config\n'
+            'ok, _ = test_nb(Path(sys.argv[1]), skip_flags=get_config().tst_flags.split(), basepath=sys.argv[2])\n'
+            'print("\\ncomputed for", sum(os.times()[:4])); sys.exit(not ok)')
     env = dict(os.environ, OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', MPLBACKEND='agg', JEM_NB_LIVE='0', TQDM_DISABLE='1')
     start = time.time()
     try: p = subprocess.run([sys.executable, '-c', code, str(path), str(ROOT)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=NB_TIMEOUT)
     except subprocess.TimeoutExpired: return f'took longer than {NB_TIMEOUT} s', NB_TIMEOUT
-    return (re.sub(r'\x1b\[[\d;]*m', '', p.stderr or p.stdout).strip()[-6000:] or f'exit code {p.returncode}') if p.returncode else None, time.time() - start
+    took = time.time() - start
+    if not p.returncode and (cpu := float(p.stdout.split()[-1])) > NB_CPU: return f'computes for {cpu:.0f} s, {NB_CPU} are allowed', took
+    return (re.sub(r'\x1b\[[\d;]*m', '', p.stderr or p.stdout).strip()[-6000:] or f'exit code {p.returncode}') if p.returncode else None, took
 
 
 def run_pytest():
