@@ -138,8 +138,14 @@ def candidates(
     opt, chains = torch.optim.Adam(net.parameters(), lr=1e-4), torch.rand(case.buffer_size, 3, case.size, case.size) * 2 - 1
     (x, y), (x_lab, _) = (real_batch(plain, images, s, 'data', device) for s in (0, 1))
     g, last = torch.Generator(device).manual_seed(0), x.contiguous(memory_format=torch.channels_last)
-    walk = dict(naive=lambda: naive_chain(net, x, 2, 1., .01, g), fast=lambda: sgld(state.model, last, 2, 1., .01, generator=g, autocast=torch.bfloat16))
-    update = dict(naive=lambda: naive_iteration(net, opt, chains, x, x_lab, y, plain, g), fast=lambda: train_step(state, cfg, images, p))
+    def exact(fn): # true float32: by default cuDNN rounds a convolution's inputs to TF32
+        was, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+        try: return fn()
+        finally: torch.backends.cudnn.allow_tf32 = was
+    walk = dict(naive=lambda: exact(lambda: naive_chain(net, x, 2, 1., .01, g)), fast=lambda: sgld(state.model, last, 2, 1., .01, generator=g, autocast=torch.bfloat16))
+    def plain_update(): return naive_iteration(net, opt, chains, x, x_lab, y, plain, g)
+    update = dict(naive=lambda: exact(plain_update), fast=lambda: train_step(state, cfg, images, p))
+    if p.device.startswith('cuda'): update['naive, TF32'] = plain_update
     return walk, update, chain_flops(net, x)
 
 def speed(
@@ -366,6 +372,8 @@ def bench(
     parts=BENCH_PARTS, # which measurements
     repeats:int=3,     # turns that count
     quick:bool=False,  # small cases: to see that everything runs
+    minutes:float=60., # no part is begun after this
+    save=lambda record: None, # given the record after each part, so that nothing is lost
     say=print,
 )->dict: # a record
     "Measure the speed of everything. Raises `ValueError` for a part that does not exist."
@@ -380,25 +388,31 @@ def bench(
     jobs = dict(speed=lambda: None, growth=lambda: growth(device, repeats, table), pipeline=lambda: pipeline(device=device, n=128 if quick else 2048),
         profile=lambda: profile(main, device, 1 if quick else 2), memory=lambda: [dict(name=c.name, batch=c.batch, **peak_memory(dataclasses.replace(c, n_steps=2), device)) for c in cases if not c.compile],
         settings=lambda: None if cuda else cpu_settings(main if quick else Case(10, 2, 32, 16)), processes=lambda: None if cuda else two_processes(3 if quick else 12), **{'import': lambda: import_cost(repeats)})
+    started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
+    def late(): return time.perf_counter() - t0 > 60 * minutes
+    def record(): return check_record(dict(experiment='bench', preset=m['kind'], model='jem', config=dataclasses.asdict(case_config(main)), seed=0, started=started, **provenance(device), cores=os.cpu_count(),
+        wall_seconds=round(time.perf_counter() - t0, 1), status='complete' if not m['failed'] and set(BENCH_PARTS) <= set(m) else 'truncated', n_eval=0, metrics=m))
     for part in parts:
+        if late(): m['failed'][part] = f'not begun after {minutes:g} minutes'; continue
         say(f'{part} …')
         if part == 'speed':
             m['speed'] = []
             for c in cases:
+                if late(): m['failed'][f'{c.name} compile={c.compile}'] = f'not begun after {minutes:g} minutes'; continue
                 try: m['speed'].append(speed(c, device, repeats)); say(f'  {c.name}{" compiled" * c.compile}: iteration {m["speed"][-1]["iteration_ratio"]:.2f} times the naive, {m["speed"][-1]["share"]:.0%} of the matrix rate in the chain')
                 except (RuntimeError, OSError) as e: m['failed'][f'{c.name} compile={c.compile}'] = str(e)[-500:]; say(f'  {c.name}: {str(e)[-200:]}')
         else:
             try: m[part] = jobs[part]()
             except (RuntimeError, OSError, subprocess.SubprocessError) as e: m['failed'][part] = str(e)[-500:]; say(f'  {part} failed: {str(e)[-200:]}')
-    started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
-    return check_record(dict(experiment='bench', preset=m['kind'], model='jem', config=dataclasses.asdict(case_config(main)), seed=0, started=started, **provenance(device), cores=os.cpu_count(),
-        wall_seconds=round(time.perf_counter() - t0, 1), status='complete' if not m['failed'] and set(parts) == set(BENCH_PARTS) else 'truncated', n_eval=0, metrics=m))
+        save(record())
+    return record()
 
 def bench_main(a)->int: # what `jem_nb bench` does with its options
     "Measure, write the record, print the targets."
-    record = bench(a.device, a.parts or BENCH_PARTS, a.repeats, a.quick, lambda s: print(s, flush=True))
+    path = Path(a.out or project_data() / 'runs' / 'bench' / 'bench.json')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = bench(a.device, a.parts or BENCH_PARTS, a.repeats, a.quick, a.minutes, lambda r: write_json(path, r), lambda s: print(s, flush=True))
     if a.record: path = append_record(record)
-    else: path = Path(a.out or project_data() / 'runs' / 'bench' / f'{record["metrics"]["kind"]}.json'); path.parent.mkdir(parents=True, exist_ok=True); write_json(path, record)
     print(f'{path}\n\n{target_table(record)}')
     return 0
 
@@ -410,8 +424,9 @@ def add_bench_options(
     q.add_argument('--parts', nargs='+', default=None, choices=BENCH_PARTS, help='which measurements (default: all)')
     q.add_argument('--repeats', type=int, default=3, help='turns that count (default: 3)')
     q.add_argument('--quick', type=lambda v: v.lower() in ('yes', 'true', '1'), default=False, metavar='YES/NO', help='small cases, to see that everything runs')
-    q.add_argument('--record', type=lambda v: v.lower() in ('yes', 'true', '1'), default=False, metavar='YES/NO', help='append to data/results/bench instead of data/runs/bench')
-    q.add_argument('--out', default=None, help='file for the record')
+    q.add_argument('--record', type=lambda v: v.lower() in ('yes', 'true', '1'), default=False, metavar='YES/NO', help='at the end, append the record to data/results/bench as well')
+    q.add_argument('--minutes', type=float, default=60., help='no part is begun after this (default: 60)')
+    q.add_argument('--out', default=None, help='file that the record is written to after each part (default: data/runs/bench/bench.json)')
     return q
 
 if __name__ == '__main__' and globals().get('__package__'): sys.exit(bench_main(add_bench_options(OneLineParser(prog='python -m jem_nb.bench')).parse_args()))

@@ -199,7 +199,7 @@ def start_state(
     "The state before the first step, a function of the configuration, the data and the process alone."
     model = build_model(architecture(cfg, images), cfg.seed, p.device)
     if cfg.channels_last: model.to(memory_format=torch.channels_last)
-    if cfg.compile: model.model.compile()
+    if cfg.compile: model.model.compile(dynamic=False)                 # chains, training and evaluation each keep their own shape
     buffer, k = None, len(images.classes) if cfg.class_cond else 0
     if needs_samples(cfg):
         seen = images.y >= 0

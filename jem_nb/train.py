@@ -284,9 +284,11 @@ def train(
     with processes(device) as p:
         check_data(cfg, splits, p.world)
         with only_run(folder, p):
+            was, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, True # shapes do not change: let cuDNN look for its fastest kernels
             try: return _train(cfg, Path(folder), progress, splits, p)
             except OSError as e:                                    # a full disk, mostly: whatever file it was, the run has stopped
                 raise OSError(e.errno, f'the run has stopped, a file could not be written ({e.strerror or e}); its last checkpoint is whole. Make room, or allow writing, and give the same command again', str(folder)) from e
+            finally: torch.backends.cudnn.benchmark = was
 
 def _train(cfg, folder, progress, splits, p):
     state = start_state(cfg, splits['train'], p)
