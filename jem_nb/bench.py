@@ -362,7 +362,7 @@ def target_table(
     return Table(('target', 'wanted', 'measured', 'holds'), rows, f'{record["device"]}; torch {record["torch"]}; commit {(record["commit"] or "none")[:7]}; medians of {record["metrics"]["repeats"]} turns.')
 
 # %% ../nbs/28_bench.ipynb #bench-code
-CPU_CASES = (Case(10, 2, batch=32, n_steps=20), Case(16, 4, batch=64, n_steps=20), Case(28, 2, batch=32, n_steps=5), Case(28, 10, batch=4, n_steps=2))
+CPU_CASES = (Case(10, 2, batch=32, n_steps=20), Case(16, 4, batch=64, n_steps=20), Case(28, 2, batch=32, n_steps=5), Case(28, 10, batch=4, n_steps=2), Case(10, 2, batch=32, n_steps=4, compile=True))
 GPU_CASES = (Case(28, 10, batch=64, n_steps=20), Case(28, 10, batch=64, n_steps=20, compile=True), Case(16, 4, batch=64, n_steps=20), Case(28, 2, batch=64, n_steps=20), Case(10, 2, batch=64, n_steps=20))
 SMALL_CASES = (Case(10, 1, 16, 8, 2, 100),)
 BENCH_PARTS = ('speed', 'growth', 'pipeline', 'profile', 'memory', 'settings', 'processes', 'import')
