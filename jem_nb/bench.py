@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['GROWTH', 'TARGETS', 'CPU_CASES', 'GPU_CASES', 'SMALL_CASES', 'BENCH_PARTS', 'naive_chain', 'naive_iteration', 'timed',
-           'exponent', 'matmul_rate', 'chain_flops', 'Case', 'case_config', 'random_images', 'candidates', 'speed',
-           'run_apart', 'apart', 'peak_memory', 'cpu_settings', 'Pictures', 'pipeline', 'growth', 'profile',
-           'import_cost', 'two_processes', 'scaling', 'target_table', 'bench', 'bench_main', 'add_bench_options']
+           'exponent', 'matmul_rate', 'chain_flops', 'Case', 'case_config', 'random_images', 'candidates', 'step_flops',
+           'work', 'worker', 'speed', 'run_apart', 'apart', 'peak_memory', 'cpu_settings', 'Pictures', 'pipeline',
+           'growth', 'profile', 'import_cost', 'two_processes', 'scaling', 'target_table', 'bench', 'bench_main',
+           'add_bench_options']
 
 # %% ../nbs/28_bench.ipynb #imports
 import argparse, dataclasses, datetime, json, math, os, resource, statistics, subprocess, sys, tempfile, time
@@ -63,15 +64,16 @@ def timed(
     fns:dict,       # {name: function without arguments}
     repeats:int=5,  # turns that count
     device='cpu',   # a GPU is waited for before the clock is read
+    warm:bool=True, # a turn before those, which does not count
 )->dict:            # {name: median seconds}
-    "Median seconds of each, in turns, after one turn that does not count."
+    "Median seconds of each, in turns."
     wait = torch.cuda.synchronize if torch.device(device).type == 'cuda' else lambda: None
     took = {k: [] for k in fns}
-    for _ in range(repeats + 1):
+    for _ in range(repeats + warm):
         for k, fn in fns.items():
             wait(); t = time.perf_counter(); fn(); wait()
             took[k].append(time.perf_counter() - t)
-    return {k: statistics.median(v[1:]) for k, v in took.items()}
+    return {k: statistics.median(v[warm:]) for k, v in took.items()}
 
 def exponent(
     xs, ys, # positive numbers
@@ -130,7 +132,7 @@ def random_images(
 
 def candidates(
     case:Case, device='cpu', # case: what to build
-)->tuple: # {'naive', 'fast'} functions of a chain of 2 steps; the same of an iteration; operations of a step
+)->tuple: # {'naive', 'fast'} functions of a chain of 2 steps; the same of an iteration
     "Both forms of a chain and of an iteration, ready to be timed."
     images, cfg, p = random_images(case.size, device=device), case_config(case), Processes(device=str(device))
     state, plain = start_state(cfg, images, p), case_config(case, False)
@@ -146,23 +148,56 @@ def candidates(
     def plain_update(): return naive_iteration(net, opt, chains, x, x_lab, y, plain, g)
     update = dict(naive=lambda: exact(plain_update), fast=lambda: train_step(state, cfg, images, p))
     if p.device.startswith('cuda'): update['naive, TF32'] = plain_update
-    return walk, update, chain_flops(net, x)
+    return walk, update
+
+def step_flops(case:Case, device='cpu')->int: # of a whole batch, counted on one image
+    "Operations of one SGLD step of a case."
+    return case.batch * chain_flops(WideResNet(case.depth, case.width, image_size=case.size).to(device), torch.zeros(1, 3, case.size, case.size, device=device))
+
+_HERE = Path(jem_nb.__file__).parent.parent                         # so that another process finds this package and no other
+_MALLOC = dict(MALLOC_MMAP_THRESHOLD_=None, MALLOC_TRIM_THRESHOLD_=None)
+
+def work(form:str, case:str): # naive or fast; a Case as JSON
+    "The other end of worker: for each line, chain or iteration, do it once and print the seconds."
+    if form == 'fast': keep_memory()
+    walk, update = candidates(Case(**json.loads(case)))
+    for line in sys.stdin: print(timed({'': dict(chain=walk, iteration=update)[line.strip()][form]}, 1, warm=False)[''], flush=True)
+
+@contextmanager
+def worker(
+    form:str,  # naive: in a process as Python starts it; fast: as train sets it up
+    case:Case,
+):             # a function of 'chain' or 'iteration': runs it once, gives the seconds
+    "A process of its own on this CPU that waits between its turns. Raises `RuntimeError` with its words when it dies."
+    first = 'torch, jem_nb' if form == 'naive' else 'jem_nb, torch'    # jem_nb sets how threads wait only when it comes first
+    env = {k: v for k, v in {**os.environ, **_MALLOC, 'OMP_WAIT_POLICY': None, 'OMP_NUM_THREADS': str(torch.get_num_threads())}.items() if v is not None}
+    with tempfile.TemporaryFile('w+') as words:
+        p = subprocess.Popen([sys.executable, '-c', f'import {first}; from jem_nb.bench import work; work({form!r}, {json.dumps(dataclasses.asdict(case))!r})'], env=env, cwd=_HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words)
+        def once(part):
+            try: p.stdin.write(part + '\n'); p.stdin.flush(); return float(p.stdout.readline())
+            except (OSError, ValueError): p.wait(60); words.seek(0); raise RuntimeError(f'the {form} form of {case} failed: {words.read()[-2000:]}') from None
+        try: yield once
+        finally: p.kill(); p.communicate()
 
 def speed(
     case:Case, device='cpu', repeats:int=3,
 )->dict: # seconds, ratios, share of the matrix rate
     "Naive and fast side by side: a step of the chain, an iteration, and how near the chain is to the machine's rate."
-    walk, update, flops = candidates(case, device)
-    chain = {k: v / 2 for k, v in timed(walk, 2 * repeats, device).items()}
-    rates = [matmul_rate(device), matmul_rate(device)]
-    whole = timed(update, repeats, device)
-    rate = max(*rates, matmul_rate(device))
+    if str(device) != 'cpu':
+        walk, update = candidates(case, device)
+        chain, whole, rate = timed(walk, 2 * repeats, device), timed(update, repeats, device), max(matmul_rate(device) for _ in range(3))
+    else:
+        rates = []
+        with worker('naive', case) as naive, worker('fast', case) as fast:
+            def turns(part, n): # medians; the matrix rate is asked for in between
+                took = [(naive(part), fast(part), rates.append(matmul_rate())) for _ in range(n + 1)][1:]
+                return dict(naive=statistics.median(t[0] for t in took), fast=statistics.median(t[1] for t in took))
+            chain, whole, rate = turns('chain', 2 * repeats), turns('iteration', repeats), max(rates)
+    chain, flops = {k: v / 2 for k, v in chain.items()}, step_flops(case, device)
     return dict(**dataclasses.asdict(case), name=case.name, chain=chain, iteration=whole, chain_ratio=chain['naive'] / chain['fast'], iteration_ratio=whole['naive'] / whole['fast'],
         flops=flops, rate=rate, share=flops / chain['fast'] / rate, share_naive=flops / chain['naive'] / rate)
 
 # %% ../nbs/28_bench.ipynb #memory-code
-_HERE = Path(jem_nb.__file__).parent.parent                         # so that another process finds this package and no other
-
 def run_apart(
     job:dict,      # what to measure: form, case, repeats; busy: processes that keep the cores busy meanwhile
     env=None,      # environment variables on top; None as a value removes one
@@ -182,7 +217,7 @@ def apart(
     if job.get('threads'): torch.set_num_threads(job['threads'])
     if job.get('keep'): keep_memory()
     case = Case(**job['case'])
-    walk, update, _ = candidates(case)
+    walk, update = candidates(case)
     fn = (walk if job['part'] == 'chain' else update)[job['form']]
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(job.get('busy', 0))]
@@ -204,7 +239,7 @@ def peak_memory(
         return {k: v['peak'] - v['before'] for k, v in got.items()}
     out = {}
     for k in ('naive', 'fast'):
-        _, update, _ = candidates(case, device)
+        _, update = candidates(case, device)
         torch.cuda.reset_peak_memory_stats(device); before = torch.cuda.memory_allocated(device)
         update[k](); torch.cuda.synchronize()
         out[k] = torch.cuda.max_memory_allocated(device) - before
@@ -212,15 +247,15 @@ def peak_memory(
     return out
 
 def cpu_settings(
-    case:Case, repeats:int=5, # case: of a chain
+    case:Case, repeats:int=3, # case: of an iteration with two steps
 )->dict: # {name: {seconds, faults}}
-    "What the allocator and waiting threads do to a chain on this CPU: one setting a process."
-    job, old = dict(part='chain', form='fast', case=dataclasses.asdict(case), repeats=repeats), dict(MALLOC_MMAP_THRESHOLD_=None, MALLOC_TRIM_THRESHOLD_=None)
+    "What the allocator and waiting threads do to an iteration on this CPU: one setting a process."
+    job, old = dict(part='iteration', form='fast', case=dataclasses.asdict(dataclasses.replace(case, n_steps=2)), repeats=repeats), _MALLOC
     n = os.cpu_count()
     runs = {'allocator as it is': (job, old), 'memory kept': ({**job, 'keep': True}, old)}
     for word in ('ACTIVE', 'PASSIVE'):
-        for busy in (0, 1): runs[f'{word}, {busy} other busy processes'] = ({**job, 'keep': True, 'busy': busy, 'threads': n}, {**old, 'OMP_WAIT_POLICY': word, 'OMP_NUM_THREADS': str(n)})
-    runs['one thread, 1 other busy processes'] = ({**job, 'keep': True, 'busy': 1, 'threads': 1}, {**old, 'OMP_NUM_THREADS': '1'})
+        for busy in (0, 1): runs[f'{word}, {"beside a busy process" if busy else "alone"}'] = ({**job, 'keep': True, 'busy': busy, 'threads': n}, {**old, 'OMP_WAIT_POLICY': word, 'OMP_NUM_THREADS': str(n)})
+    runs['one thread, beside a busy process'] = ({**job, 'keep': True, 'busy': 1, 'threads': 1}, {**old, 'OMP_NUM_THREADS': '1'})
     return {k: {f: v for f, v in run_apart(j, e).items() if f in ('seconds', 'faults')} for k, (j, e) in runs.items()}
 
 # %% ../nbs/28_bench.ipynb #pipeline-code
@@ -264,7 +299,7 @@ def growth(
     for field, (case, values) in table.items():
         built = {v: candidates(dataclasses.replace(case, **{field: v}), device) for v in values}
         took = timed({v: b[1]['fast'] for v, b in built.items()}, repeats, device)
-        flops = [b[2] * (v if field == 'n_steps' else 1) for v, b in built.items()]
+        flops = [step_flops(c := dataclasses.replace(case, **{field: v}), device) * (c.n_steps if field == 'n_steps' else 1) for v in values]
         out[field] = dict(values=list(values), seconds=list(took.values()), exponent=exponent(values, took.values()), flops_exponent=exponent(values, flops))
     return out
 
@@ -283,7 +318,7 @@ def profile(
 )->dict: # {kind of work: share of the time}, largest first
     "Shares of the time of an iteration of the fast form, by kind of operator."
     from torch.profiler import ProfilerActivity, profile as profiler
-    _, update, _ = candidates(case, device)
+    _, update = candidates(case, device)
     update['fast']()
     cuda = torch.device(device).type == 'cuda'
     with _no_stderr(), profiler(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as seen:
@@ -387,7 +422,7 @@ def bench(
     table = dict(batch=(SMALL_CASES[0], (4, 8))) if quick else GROWTH
     jobs = dict(speed=lambda: None, growth=lambda: growth(device, repeats, table), pipeline=lambda: pipeline(device=device, n=128 if quick else 2048),
         profile=lambda: profile(main, device, 1 if quick else 2), memory=lambda: [dict(name=c.name, batch=c.batch, **peak_memory(dataclasses.replace(c, n_steps=2), device)) for c in cases if not c.compile],
-        settings=lambda: None if cuda else cpu_settings(main if quick else Case(10, 2, 32, 16)), processes=lambda: None if cuda else two_processes(3 if quick else 12), **{'import': lambda: import_cost(repeats)})
+        settings=lambda: None if cuda else cpu_settings(main), processes=lambda: None if cuda else two_processes(3 if quick else 12), **{'import': lambda: import_cost(repeats)})
     started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
     def late(): return time.perf_counter() - t0 > 60 * minutes
     def record(): return check_record(dict(experiment='bench', preset=m['kind'], model='jem', config=dataclasses.asdict(case_config(main)), seed=0, started=started, **provenance(device), cores=os.cpu_count(),
