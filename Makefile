@@ -6,14 +6,15 @@ PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.installed
 
-# Waiting threads sleep instead of spinning: two busy processes on two cores then stay out of each other's way.
+# Waiting threads spin for a moment and then sleep: two busy processes on two cores then stay out of each other's way.
 OMP_WAIT_POLICY ?= PASSIVE
+GOMP_SPINCOUNT ?= 1000
 # glibc keeps the memory of a training step for the next one instead of handing it back; ignored elsewhere.
 MALLOC_MMAP_THRESHOLD_ ?= 4000000000
 MALLOC_TRIM_THRESHOLD_ ?= 4000000000
 # A kernel of this environment before one of the user's.
 JUPYTER_PREFER_ENV_PATH ?= 1
-export OMP_WAIT_POLICY MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ JUPYTER_PREFER_ENV_PATH
+export OMP_WAIT_POLICY GOMP_SPINCOUNT MALLOC_MMAP_THRESHOLD_ MALLOC_TRIM_THRESHOLD_ JUPYTER_PREFER_ENV_PATH
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'

@@ -132,7 +132,7 @@ def random_images(
 
 def candidates(
     case:Case, device='cpu', # case: what to build
-)->tuple: # {'naive', 'fast'} functions of a chain of 2 steps; the same of an iteration
+)->tuple: # {'naive', 'fast'} functions of a chain of 4 steps; the same of an iteration
     "Both forms of a chain and of an iteration, ready to be timed."
     images, cfg, p = random_images(case.size, device=device), case_config(case), Processes(device=str(device))
     state, plain = start_state(cfg, images, p), case_config(case, False)
@@ -144,7 +144,7 @@ def candidates(
         was, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
         try: return fn()
         finally: torch.backends.cudnn.allow_tf32 = was
-    walk = dict(naive=lambda: exact(lambda: naive_chain(net, x, 2, 1., .01, g)), fast=lambda: sgld(state.model, last, 2, 1., .01, generator=g, autocast=torch.bfloat16))
+    walk = dict(naive=lambda: exact(lambda: naive_chain(net, x, 4, 1., .01, g)), fast=lambda: sgld(state.model, last, 4, 1., .01, generator=g, autocast=torch.bfloat16))
     def plain_update(): return naive_iteration(net, opt, chains, x, x_lab, y, plain, g)
     update = dict(naive=lambda: exact(plain_update), fast=lambda: train_step(state, cfg, images, p))
     if p.device.startswith('cuda'): update['naive, TF32'] = plain_update
@@ -155,7 +155,8 @@ def step_flops(case:Case, device='cpu')->int: # of a whole batch, counted on one
     return case.batch * chain_flops(WideResNet(case.depth, case.width, image_size=case.size).to(device), torch.zeros(1, 3, case.size, case.size, device=device))
 
 _HERE = Path(jem_nb.__file__).parent.parent                         # so that another process finds this package and no other
-_MALLOC = dict(MALLOC_MMAP_THRESHOLD_=None, MALLOC_TRIM_THRESHOLD_=None)
+_MALLOC = dict(MALLOC_MMAP_THRESHOLD_=None, MALLOC_TRIM_THRESHOLD_=None)   # None: not set
+_WAIT = dict(OMP_WAIT_POLICY=None, GOMP_SPINCOUNT=None)
 
 def work(form:str, case:str): # naive or fast; a Case as JSON
     "The other end of worker: for each line, chain or iteration, do it once and print the seconds."
@@ -170,7 +171,7 @@ def worker(
 ):             # a function of 'chain' or 'iteration': runs it once, gives the seconds
     "A process of its own on this CPU that waits between its turns. Raises `RuntimeError` with its words when it dies."
     first = 'torch, jem_nb' if form == 'naive' else 'jem_nb, torch'    # jem_nb sets how threads wait only when it comes first
-    env = {k: v for k, v in {**os.environ, **_MALLOC, 'OMP_WAIT_POLICY': None, 'OMP_NUM_THREADS': str(torch.get_num_threads())}.items() if v is not None}
+    env = {k: v for k, v in {**os.environ, **_MALLOC, **_WAIT, 'OMP_NUM_THREADS': str(torch.get_num_threads())}.items() if v is not None}
     with tempfile.TemporaryFile('w+') as words:
         p = subprocess.Popen([sys.executable, '-c', f'import {first}; from jem_nb.bench import work; work({form!r}, {json.dumps(dataclasses.asdict(case))!r})'], env=env, cwd=_HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words)
         def once(part):
@@ -185,15 +186,15 @@ def speed(
     "Naive and fast side by side: a step of the chain, an iteration, and how near the chain is to the machine's rate."
     if str(device) != 'cpu':
         walk, update = candidates(case, device)
-        chain, whole, rate = timed(walk, 2 * repeats, device), timed(update, repeats, device), max(matmul_rate(device) for _ in range(3))
+        chain, whole, rate = timed(walk, 2 * repeats, device), timed(update, repeats, device), statistics.median(matmul_rate(device) for _ in range(3))
     else:
         rates = []
         with worker('naive', case) as naive, worker('fast', case) as fast:
             def turns(part, n): # medians; the matrix rate is asked for in between
                 took = [(naive(part), fast(part), rates.append(matmul_rate())) for _ in range(n + 1)][1:]
                 return dict(naive=statistics.median(t[0] for t in took), fast=statistics.median(t[1] for t in took))
-            chain, whole, rate = turns('chain', 2 * repeats), turns('iteration', repeats), max(rates)
-    chain, flops = {k: v / 2 for k, v in chain.items()}, step_flops(case, device)
+            chain, whole, rate = turns('chain', 2 * repeats), turns('iteration', repeats), statistics.median(rates)
+    chain, flops = {k: v / 4 for k, v in chain.items()}, step_flops(case, device)
     return dict(**dataclasses.asdict(case), name=case.name, chain=chain, iteration=whole, chain_ratio=chain['naive'] / chain['fast'], iteration_ratio=whole['naive'] / whole['fast'],
         flops=flops, rate=rate, share=flops / chain['fast'] / rate, share_naive=flops / chain['naive'] / rate)
 
@@ -209,6 +210,10 @@ def run_apart(
     if p.returncode: raise RuntimeError(f'the measurement {job} failed: {p.stderr[-2000:]}')
     return json.loads(p.stdout.strip().splitlines()[-1])
 
+def _peak(): # bytes; Linux's ru_maxrss starts at what the parent had, so it is the last resort
+    try: return 1024 * int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])
+    except (OSError, StopIteration): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+
 def apart(
     job:str, # JSON, as run_apart makes it
 ):
@@ -219,16 +224,15 @@ def apart(
     case = Case(**job['case'])
     walk, update = candidates(case)
     fn = (walk if job['part'] == 'chain' else update)[job['form']]
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    base = _peak()
     busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(job.get('busy', 0))]
     try:
         fn(); fn()
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         seconds = timed({'': fn}, job.get('repeats', 3))['']
     finally: [b.kill() for b in busy]
-    end = resource.getrusage(resource.RUSAGE_SELF)
-    kb = 1 if sys.platform != 'darwin' else 1 / 1024                   # ru_maxrss is in kilobytes, on macOS in bytes
-    print(json.dumps(dict(seconds=seconds, faults=(end.ru_minflt - faults) / (job.get('repeats', 3) + 1), peak=end.ru_maxrss * kb * 1024, before=base * kb * 1024)))
+    faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / (job.get('repeats', 3) + 1)
+    print(json.dumps(dict(seconds=seconds, faults=faults, peak=_peak(), before=base)))
 
 def peak_memory(
     case:Case, device='cpu', # case: of an iteration
@@ -253,8 +257,8 @@ def cpu_settings(
     job, old = dict(part='iteration', form='fast', case=dataclasses.asdict(dataclasses.replace(case, n_steps=2)), repeats=repeats), _MALLOC
     n = os.cpu_count()
     runs = {'allocator as it is': (job, old), 'memory kept': ({**job, 'keep': True}, old)}
-    for word in ('ACTIVE', 'PASSIVE'):
-        for busy in (0, 1): runs[f'{word}, {"beside a busy process" if busy else "alone"}'] = ({**job, 'keep': True, 'busy': busy, 'threads': n}, {**old, 'OMP_WAIT_POLICY': word, 'OMP_NUM_THREADS': str(n)})
+    for name, wait in {'ACTIVE': dict(OMP_WAIT_POLICY='ACTIVE'), 'PASSIVE': dict(OMP_WAIT_POLICY='PASSIVE', GOMP_SPINCOUNT='0'), 'as jem_nb sets it': {}}.items():
+        for busy in (0, 1): runs[f'{name}, {"beside a busy process" if busy else "alone"}'] = ({**job, 'keep': True, 'busy': busy, 'threads': n}, {**old, **_WAIT, **wait, 'OMP_NUM_THREADS': str(n)})
     runs['one thread, beside a busy process'] = ({**job, 'keep': True, 'busy': 1, 'threads': 1}, {**old, 'OMP_NUM_THREADS': '1'})
     return {k: {f: v for f, v in run_apart(j, e).items() if f in ('seconds', 'faults')} for k, (j, e) in runs.items()}
 

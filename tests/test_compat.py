@@ -59,8 +59,8 @@ def test_a_failed_import_of_torchvision_can_be_repeated():
 
 
 def test_threads_sleep_unless_told_otherwise():
-    read = "import os; print(os.environ.get('OMP_WAIT_POLICY'))"
-    quiet = "import os; os.environ.pop('OMP_WAIT_POLICY', None); "
-    assert fresh(quiet + 'import jem_nb; ' + read) == 'PASSIVE'
-    assert fresh("import os; os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'; import jem_nb; " + read) == 'ACTIVE'
-    assert fresh(quiet + 'import torch, jem_nb; ' + read) == 'None'
+    read = "import os; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
+    quiet = "import os; [os.environ.pop(k, None) for k in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')]; "
+    assert fresh(quiet + 'import jem_nb; ' + read) == 'PASSIVE 1000'
+    assert fresh(quiet + "os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'; import jem_nb; " + read) == 'ACTIVE None'
+    assert fresh(quiet + 'import torch, jem_nb; ' + read) == 'None None'
