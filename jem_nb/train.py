@@ -110,8 +110,8 @@ def only_run(
         if p.first: lock.release()
 
 # %% ../nbs/19_train.ipynb #roll-back-code
-ADVICE = ('What helps most often: more SGLD steps (--n-steps), a much lower learning rate, chains that start near the data (--init informative), --energy-l2 0.1, a smaller --px-weight. '
-    'What helps some runs: more data noise, a smooth activation, clamps; a state clamp needs room for the noise (1 + 4 * data_noise). 40_stability compares them')
+ADVICE = ('What helps most often: more SGLD steps (--n-steps), chains that start near the data (--init informative), --energy-l2 0.1. What helps some runs: a much lower learning rate, a much smaller --px-weight, more data noise, '
+    'clamps with room for that noise (--grad-clamp 1, and --state-clamp at 1 + 4 * data_noise). 40_stability compares them')
 
 def roll_back_(
     state:RunState, cfg:Config, folder, wrong:str, # wrong: what happened
