@@ -210,7 +210,10 @@ def run_apart(
     if p.returncode: raise RuntimeError(f'the measurement {job} failed: {p.stderr[-2000:]}')
     return json.loads(p.stdout.strip().splitlines()[-1])
 
-def _peak(): # bytes; Linux's ru_maxrss starts at what the parent had, so it is the last resort
+def _peak(anew=False): # bytes; anew: forget the peak so far. Linux's ru_maxrss starts at what the parent had, so it is the last resort
+    try:
+        if anew: Path('/proc/self/clear_refs').write_text('5')
+    except OSError: pass                                           # then what was needed to build counts as there before
     try: return 1024 * int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])
     except (OSError, StopIteration): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
@@ -224,7 +227,7 @@ def apart(
     case = Case(**job['case'])
     walk, update = candidates(case)
     fn = (walk if job['part'] == 'chain' else update)[job['form']]
-    base = _peak()
+    base = _peak(anew=True)
     busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(job.get('busy', 0))]
     try:
         fn(); fn()
