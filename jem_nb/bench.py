@@ -132,7 +132,7 @@ def random_images(
 
 def candidates(
     case:Case, device='cpu', # case: what to build
-)->tuple: # {'naive', 'fast'} functions of a chain of 4 steps; the same of an iteration
+)->tuple: # {'naive', 'fast'} functions of a chain of n_steps, ten at most; the same of an iteration
     "Both forms of a chain and of an iteration, ready to be timed."
     images, cfg, p = random_images(case.size, device=device), case_config(case), Processes(device=str(device))
     state, plain = start_state(cfg, images, p), case_config(case, False)
@@ -144,7 +144,8 @@ def candidates(
         was, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
         try: return fn()
         finally: torch.backends.cudnn.allow_tf32 = was
-    walk = dict(naive=lambda: exact(lambda: naive_chain(net, x, 4, 1., .01, g)), fast=lambda: sgld(state.model, last, 4, 1., .01, generator=g, autocast=torch.bfloat16))
+    k = min(10, case.n_steps)
+    walk = dict(naive=lambda: exact(lambda: naive_chain(net, x, k, 1., .01, g)), fast=lambda: sgld(state.model, last, k, 1., .01, generator=g, autocast=torch.bfloat16))
     def plain_update(): return naive_iteration(net, opt, chains, x, x_lab, y, plain, g)
     update = dict(naive=lambda: exact(plain_update), fast=lambda: train_step(state, cfg, images, p))
     if p.device.startswith('cuda'): update['naive, TF32'] = plain_update
@@ -186,15 +187,15 @@ def speed(
     "Naive and fast side by side: a step of the chain, an iteration, and how near the chain is to the machine's rate."
     if str(device) != 'cpu':
         walk, update = candidates(case, device)
-        chain, whole, rate = timed(walk, 2 * repeats, device), timed(update, repeats, device), statistics.median(matmul_rate(device) for _ in range(3))
+        chain, whole, rate = timed(walk, repeats, device), timed(update, repeats, device), statistics.median(matmul_rate(device) for _ in range(3))
     else:
         rates = []
         with worker('naive', case) as naive, worker('fast', case) as fast:
             def turns(part, n): # medians; the matrix rate is asked for in between
                 took = [(naive(part), fast(part), rates.append(matmul_rate())) for _ in range(n + 1)][1:]
                 return dict(naive=statistics.median(t[0] for t in took), fast=statistics.median(t[1] for t in took))
-            chain, whole, rate = turns('chain', 2 * repeats), turns('iteration', repeats), statistics.median(rates)
-    chain, flops = {k: v / 4 for k, v in chain.items()}, step_flops(case, device)
+            chain, whole, rate = turns('chain', repeats), turns('iteration', repeats), statistics.median(rates)
+    chain, flops = {k: v / min(10, case.n_steps) for k, v in chain.items()}, step_flops(case, device)
     return dict(**dataclasses.asdict(case), name=case.name, chain=chain, iteration=whole, chain_ratio=chain['naive'] / chain['fast'], iteration_ratio=whole['naive'] / whole['fast'],
         flops=flops, rate=rate, share=flops / chain['fast'] / rate, share_naive=flops / chain['naive'] / rate)
 
@@ -242,7 +243,7 @@ def peak_memory(
 )->dict: # {'naive', 'fast'} bytes above what was there before
     "Peak memory of an iteration: of the process on a CPU, of the device's allocator on a GPU."
     if torch.device(device).type != 'cuda':
-        got = {k: run_apart(dict(part='iteration', form=k, case=dataclasses.asdict(case), repeats=1)) for k in ('naive', 'fast')}
+        got = {k: run_apart(dict(part='iteration', form=k, case=dataclasses.asdict(case), repeats=1), {**_MALLOC, **_WAIT}) for k in ('naive', 'fast')}
         return {k: v['peak'] - v['before'] for k, v in got.items()}
     out = {}
     for k in ('naive', 'fast'):
@@ -259,7 +260,8 @@ def cpu_settings(
     "What the allocator and waiting threads do to an iteration on this CPU: one setting a process."
     job, old = dict(part='iteration', form='fast', case=dataclasses.asdict(dataclasses.replace(case, n_steps=2)), repeats=repeats), _MALLOC
     n = os.cpu_count()
-    runs = {'allocator as it is': (job, old), 'memory kept': ({**job, 'keep': True}, old)}
+    plain = {**old, **_WAIT, 'OMP_NUM_THREADS': str(n)}
+    runs = {'allocator as it is': ({**job, 'threads': n}, plain)}
     for name, wait in {'ACTIVE': dict(OMP_WAIT_POLICY='ACTIVE'), 'PASSIVE': dict(OMP_WAIT_POLICY='PASSIVE', GOMP_SPINCOUNT='0'), 'as jem_nb sets it': {}}.items():
         for busy in (0, 1): runs[f'{name}, {"beside a busy process" if busy else "alone"}'] = ({**job, 'keep': True, 'busy': busy, 'threads': n}, {**old, **_WAIT, **wait, 'OMP_NUM_THREADS': str(n)})
     runs['one thread, beside a busy process'] = ({**job, 'keep': True, 'busy': 1, 'threads': 1}, {**old, 'OMP_NUM_THREADS': '1'})
@@ -285,7 +287,7 @@ def pipeline(
     cfg = dataclasses.replace(case_config(Case(batch=batch, size=size)))
     def ours(): return [real_batch(cfg, images, s, 'data', device) for s in range(n // batch)]
     def usual(w):
-        data = torch.utils.data.DataLoader(Pictures(images.to('cpu'), cfg.data_noise), batch, shuffle=True, drop_last=True, num_workers=w)
+        data = torch.utils.data.DataLoader(Pictures(images.to('cpu'), cfg.data_noise), batch, shuffle=True, drop_last=True, num_workers=w, persistent_workers=w > 0)
         return lambda: [(x.to(device), y.to(device)) for x, y in data]
     took = timed({'ours': ours, 'DataLoader': usual(0), f'DataLoader, {workers} workers': usual(workers)}, 2, device)
     return {k: n // batch * batch / v for k, v in took.items()}
@@ -301,12 +303,12 @@ GROWTH = dict(
 def growth(
     device='cpu', repeats:int=5, table=GROWTH, # table: {field of Case: (case, values)}
 )->dict: # {field: {values, seconds, exponent, flops}}
-    "Seconds of an iteration as one field of a case grows, and the exponents of time and of the operations of a step."
+    "Seconds of an iteration as one field of a case grows, and the exponents of time and of the operations of an iteration."
     out = {}
     for field, (case, values) in table.items():
         built = {v: candidates(dataclasses.replace(case, **{field: v}), device) for v in values}
         took = timed({v: b[1]['fast'] for v, b in built.items()}, repeats, device)
-        flops = [step_flops(c := dataclasses.replace(case, **{field: v}), device) * (c.n_steps if field == 'n_steps' else 1) for v in values]
+        flops = [step_flops(c := dataclasses.replace(case, **{field: v}), device) * (c.n_steps + 3) for v in values] # K steps of two passes, two batches of three
         out[field] = dict(values=list(values), seconds=list(took.values()), exponent=exponent(values, took.values()), flops_exponent=exponent(values, flops))
     return out
 
@@ -332,6 +334,7 @@ def profile(
         for _ in range(n): update['fast']()
     spent = Counter()
     for e in seen.key_averages():
+        if cuda and e.device_type != torch.autograd.DeviceType.CPU: continue  # kernels: their operators have counted them
         t = e.self_device_time_total if cuda else e.self_cpu_time_total
         spent[next((kind for kind, words in _KINDS if any(w in e.key.lower() for w in words)), 'the rest')] += t
     total = sum(spent.values())
@@ -340,15 +343,15 @@ def profile(
 # %% ../nbs/28_bench.ipynb #import-code
 def import_cost(
     repeats:int=5,
-)->dict: # {'torch, torchvision', 'jem_nb.energy'} median seconds of a process, and their ratio
+)->dict: # {'torch', 'torch, torchvision', 'jem_nb.energy'} median seconds of a process, and the ratio of the last two
     "The price of our import beside that of what it rests on."
     def start(code): return lambda: subprocess.run([sys.executable, '-c', code], check=True, cwd=_HERE)
-    took = timed({'torch, torchvision': start('import jem_nb.compat, torch; jem_nb.compat.install_guard(); import torchvision'), 'jem_nb.energy': start('import jem_nb.energy')}, repeats)
+    took = timed({'torch': start('import torch'), 'torch, torchvision': start('import jem_nb.compat, torch; jem_nb.compat.install_guard(); import torchvision'), 'jem_nb.energy': start('import jem_nb.energy')}, repeats)
     return dict(took, ratio=took['jem_nb.energy'] / took['torch, torchvision'])
 
 # %% ../nbs/28_bench.ipynb #processes-code
 def two_processes(
-    iters:int=12, batch:int=64, # iterations; images an iteration, in all
+    iters:int=60, batch:int=64, # iterations; images an iteration, in all
 )->dict: # images per second of 1 and 2 processes, their ratio, largest difference of a weight
     "Train with one process and with two by torchrun, one thread each."
     out, env = {}, {**os.environ, 'OMP_NUM_THREADS': '1'}
@@ -373,11 +376,12 @@ def scaling(
     rate:float,        # operations per second that one device reaches
     bandwidth:float,   # bytes per second between neighbours in the ring
     latency:float=2e-5,# seconds a message takes however short it is
+    bucket:float=25e6, # bytes that travel together, as in DistributedDataParallel
     sync:float=0.,     # seconds of an iteration that do not divide
 )->dict: # seconds of computing and of communication, efficiency: speed-up over world
-    "Data-parallel training by ring all-reduce, without overlap: t = flops / (world·rate) + 2 (world−1)/world · 4 n_params / bandwidth + 2 (world−1) latency + sync."
+    "Data-parallel training by ring all-reduce, without overlap: t = flops / (world·rate) + 2 (world−1)/world · 4 n_params / bandwidth + 2 (world−1) latency for each bucket + sync."
     compute = flops / world / rate
-    wire = 0. if world == 1 else 2 * (world - 1) / world * 4 * n_params / bandwidth + 2 * (world - 1) * latency
+    wire = 0. if world == 1 else 2 * (world - 1) / world * 4 * n_params / bandwidth + 2 * (world - 1) * latency * math.ceil(4 * n_params / bucket)
     return dict(compute=compute, wire=wire, efficiency=(flops / rate + sync) / world / (compute + wire + sync))
 
 # %% ../nbs/28_bench.ipynb #targets-code
@@ -391,7 +395,7 @@ TARGETS = (
     ('one GPU, WRN-28-10: seconds an epoch of 45 000 images', lambda r: None if (v := _best('WRN-28-10', lambda c: -c['iteration']['fast'])(r)) is None else -v * (45_000 // 64), None, 90.),
     ('growth with the buffer: exponent', lambda r: dig(r, 'metrics.growth.buffer_size.exponent'), None, .1),
     ('import jem_nb.energy over import torch, torchvision', lambda r: dig(r, 'metrics.import.ratio'), None, 1.3),
-    ('images a second, ours over a DataLoader with workers', lambda r: None if not (p := dig(r, 'metrics.pipeline')) else p['ours'] / max(v for k, v in p.items() if k != 'ours'), 1., None))
+    ('images a second, ours over the faster DataLoader', lambda r: None if not (p := dig(r, 'metrics.pipeline')) else p['ours'] / max(v for k, v in p.items() if k != 'ours'), 1., None))
 
 def target_table(
     record:dict, # of a bench
@@ -429,7 +433,7 @@ def bench(
     table = dict(batch=(SMALL_CASES[0], (4, 8))) if quick else GROWTH
     jobs = dict(speed=lambda: None, growth=lambda: growth(device, repeats, table), pipeline=lambda: pipeline(device=device, n=128 if quick else 2048),
         profile=lambda: profile(main, device, 1 if quick else 2), memory=lambda: [dict(name=c.name, batch=c.batch, **peak_memory(dataclasses.replace(c, n_steps=2), device)) for c in cases if not c.compile],
-        settings=lambda: None if cuda else cpu_settings(main), processes=lambda: None if cuda else two_processes(3 if quick else 12), **{'import': lambda: import_cost(repeats)})
+        settings=lambda: None if cuda else cpu_settings(main), processes=lambda: None if cuda else two_processes(3 if quick else 60), **{'import': lambda: import_cost(repeats)})
     started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
     def late(): return time.perf_counter() - t0 > 60 * minutes
     def record(): return check_record(dict(experiment='bench', preset=m['kind'], model='jem', config=dataclasses.asdict(case_config(main)), seed=0, started=started, **provenance(device), cores=os.cpu_count(),

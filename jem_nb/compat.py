@@ -52,7 +52,7 @@ def install_guard()->None:
 def let_threads_sleep()->bool: # True where it can still take effect
     """Ask OpenMP to let waiting threads spin for a moment and then sleep, unless torch has started it already or the user has chosen a policy.
 
-    Spinning makes threads many times slower where another busy process shares the cores; sleeping at once makes them slow to wake."""
+    Spinning makes threads slow where another busy process shares the cores; sleeping at once makes them slow to wake."""
     if 'torch' in sys.modules or 'OMP_WAIT_POLICY' in os.environ: return False
     os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')

@@ -89,7 +89,7 @@ def processes(
 # %% ../nbs/17_distributed.ipynb #keep-memory
 def keep_memory()->bool: # whether the C library took the settings
     "Let glibc keep freed memory for the next step, as MALLOC_MMAP_THRESHOLD_ and MALLOC_TRIM_THRESHOLD_ do, unless those are set."
-    if not sys.platform.startswith('linux') or 'MALLOC_TRIM_THRESHOLD_' in os.environ: return False
+    if not sys.platform.startswith('linux') or {'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_'} & set(os.environ): return False
     try: mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError): return False                 # another C library
     return bool(mallopt(-3, 2**31 - 1) and mallopt(-1, 2**31 - 1)) # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD

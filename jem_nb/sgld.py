@@ -64,16 +64,6 @@ def batch_statistics(
         for m, *was in norms: m.training, m.track_running_stats = was
 
 # %% ../nbs/13_sgld.ipynb #sgld-fn
-@contextmanager
-def _weights_in(net, dtype): # what autocast does to the weights at every step, done once for a chain; None leaves them
-    weights = [p for m in net.modules() if dtype and isinstance(m, (nn.modules.conv._ConvNd, nn.Linear)) for p in m.parameters(recurse=False)]
-    kept = [p.data for p in weights]
-    try:
-        for p in weights: p.data = p.data.to(dtype)
-        yield
-    finally:
-        for p, was in zip(weights, kept): p.data = was
-
 def sgld(
     model:nn.Module,      # x → logits (n, k); an EnergyClassifier or any classifier
     x:torch.Tensor,       # start, (n, *d)
@@ -92,7 +82,7 @@ def sgld(
     if n_steps < 0: raise ValueError(f'n_steps={n_steps}: at least 0 is wanted')
     if y is not None and y.shape != x.shape[:1]: raise ValueError(f'y has shape {tuple(y.shape)}, {len(x)} chains want ({len(x)},)')
     net = model.model if type(model) is EnergyClassifier else model  # the bare network: a look at the values at every step would stall a GPU
-    with frozen(net, batch_stats), _weights_in(net, autocast), torch.inference_mode(False), torch.enable_grad():
+    with frozen(net, batch_stats), torch.inference_mode(False), torch.enable_grad():
         x = x.detach().clone()
         for i in range(n_steps if len(x) else 0):
             x.requires_grad_(True)

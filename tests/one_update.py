@@ -37,8 +37,19 @@ def updated(case, p):
     return {k: v.clone() for k, v in state.model.model.state_dict().items()}, numbers
 
 
+def apart(p, **fields):
+    "How far apart the weights of the processes are after three updates with chains of their own."
+    cfg, images = preset('digits', **{**SGD, 'n_steps': 2, 'lr': .1, **fields}), load('digits', 'train')
+    state = step.start_state(cfg, images, p)
+    start = {k: v.clone() for k, v in state.model.state_dict().items()}
+    for _ in range(3): step.train_step(state, cfg, images, p)
+    moved = max((v - start[k]).abs().max().item() for k, v in state.model.state_dict().items())
+    return max((t - ts[0]).abs().max().item() for v in state.model.state_dict().values() for ts in [p.gather(v)] for t in ts), moved
+
+
 if __name__ == '__main__':
     torch.set_num_threads(1)
     with processes('cpu') as p:
         made = {c: updated(c, p) for c in CASES}
+        made['apart'] = {w: apart(p, precision=w, channels_last=w == 'bfloat16') for w in ('float32', 'bfloat16')}
         if p.first: torch.save(made, sys.argv[1])

@@ -36,6 +36,13 @@ def test_gradients(by_two, case):
     if case == 'balance': assert numbers1['balance'] < .9 and numbers2['balance'] == pytest.approx(numbers1['balance'], rel=1e-3)
 
 
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_one_set_of_weights(by_two, precision):
+    "Processes that walk chains of their own keep the same weights: a chain leaves the averaging of the gradients alone."
+    between, moved = by_two['apart'][precision]
+    assert between == 0 and moved > 1e-4
+
+
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
     "A run of two processes that nobody disturbs."
