@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['GROWTH', 'TARGETS', 'CPU_CASES', 'GPU_CASES', 'SMALL_CASES', 'BENCH_PARTS', 'naive_chain', 'naive_iteration', 'timed',
            'exponent', 'matmul_rate', 'chain_flops', 'Case', 'case_config', 'random_images', 'candidates', 'step_flops',
-           'work', 'worker', 'speed', 'run_apart', 'apart', 'peak_memory', 'cpu_settings', 'Pictures', 'pipeline',
-           'growth', 'profile', 'import_cost', 'two_processes', 'scaling', 'target_table', 'bench', 'bench_main',
-           'add_bench_options']
+           'work', 'worker', 'speed', 'peak_memory', 'cpu_settings', 'Pictures', 'pipeline', 'growth', 'profile',
+           'import_cost', 'two_processes', 'scaling', 'target_table', 'bench', 'bench_main', 'add_bench_options']
 
 # %% ../nbs/28_bench.ipynb #imports
 import argparse, dataclasses, datetime, json, math, os, resource, statistics, subprocess, sys, tempfile, time
@@ -155,32 +154,48 @@ def step_flops(case:Case, device='cpu')->int: # of a whole batch, counted on one
     "Operations of one SGLD step of a case."
     return case.batch * chain_flops(WideResNet(case.depth, case.width, image_size=case.size).to(device), torch.zeros(1, 3, case.size, case.size, device=device))
 
+# %% ../nbs/28_bench.ipynb #worker-code
 _HERE = Path(jem_nb.__file__).parent.parent                         # so that another process finds this package and no other
-_MALLOC = dict(MALLOC_MMAP_THRESHOLD_=None, MALLOC_TRIM_THRESHOLD_=None)   # None: not set
-_WAIT = dict(OMP_WAIT_POLICY=None, GOMP_SPINCOUNT=None)
+_UNSET = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'))
 
-def work(form:str, case:str): # naive or fast; a Case as JSON
-    "The other end of worker: for each line, chain or iteration, do it once and print the seconds."
-    if form == 'fast': keep_memory()
+def _peak(anew=False): # bytes; anew: forget the peak so far. Linux's ru_maxrss starts at what the parent had, so it is the last resort
+    try:
+        if anew: Path('/proc/self/clear_refs').write_text('5')
+    except OSError: pass                                           # then what was needed to build counts as there before
+    try: return 1024 * int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])
+    except (OSError, StopIteration): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+
+def work(form:str, case:str, keep:bool): # naive or fast; a Case as JSON; whether to keep freed memory
+    "The other end of worker: for each line, chain or iteration, do it once and print seconds, page faults and peak memory in bytes, as JSON."
+    if keep: keep_memory()
     walk, update = candidates(Case(**json.loads(case)))
-    for line in sys.stdin: print(timed({'': dict(chain=walk, iteration=update)[line.strip()][form]}, 1, warm=False)[''], flush=True)
+    before, faults = _peak(anew=True), lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for line in sys.stdin:
+        f = faults()
+        took = timed({'': dict(chain=walk, iteration=update)[line.strip()][form]}, 1, warm=False)['']
+        print(json.dumps(dict(seconds=took, faults=faults() - f, peak=_peak() - before)), flush=True)
 
 @contextmanager
 def worker(
-    form:str,  # naive: in a process as Python starts it; fast: as train sets it up
+    form:str,        # naive: in a process as Python starts it; fast: as train sets it up
     case:Case,
-):             # a function of 'chain' or 'iteration': runs it once, gives the seconds
-    "A process of its own on this CPU that waits between its turns. Raises `RuntimeError` with its words when it dies."
+    keep:bool=None,  # whether it keeps freed memory; default: the fast one does
+    env=None,        # environment variables that would otherwise not be set
+    threads:int=None,# default: as many as here
+):                   # a function of 'chain' or 'iteration': runs it once, gives seconds, faults, peak
+    "A process on this CPU that waits between its turns. Raises `RuntimeError` with its words when it dies."
     first = 'torch, jem_nb' if form == 'naive' else 'jem_nb, torch'    # jem_nb sets how threads wait only when it comes first
-    env = {k: v for k, v in {**os.environ, **_MALLOC, **_WAIT, 'OMP_NUM_THREADS': str(torch.get_num_threads())}.items() if v is not None}
+    env = {k: v for k, v in {**os.environ, **_UNSET, **(env or {}), 'OMP_NUM_THREADS': str(threads or torch.get_num_threads())}.items() if v is not None}
+    code = f'import {first}; from jem_nb.bench import work; work({form!r}, {json.dumps(dataclasses.asdict(case))!r}, {form == "fast" if keep is None else keep})'
     with tempfile.TemporaryFile('w+') as words:
-        p = subprocess.Popen([sys.executable, '-c', f'import {first}; from jem_nb.bench import work; work({form!r}, {json.dumps(dataclasses.asdict(case))!r})'], env=env, cwd=_HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words)
+        p = subprocess.Popen([sys.executable, '-c', code], env=env, cwd=_HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words)
         def once(part):
-            try: p.stdin.write(part + '\n'); p.stdin.flush(); return float(p.stdout.readline())
+            try: p.stdin.write(part + '\n'); p.stdin.flush(); return json.loads(p.stdout.readline())
             except (OSError, ValueError): p.wait(60); words.seek(0); raise RuntimeError(f'the {form} form of {case} failed: {words.read()[-2000:]}') from None
         try: yield once
         finally: p.kill(); p.communicate()
 
+# %% ../nbs/28_bench.ipynb #speed-code
 def speed(
     case:Case, device='cpu', repeats:int=3,
 )->dict: # seconds, ratios, share of the matrix rate
@@ -192,7 +207,7 @@ def speed(
         rates = []
         with worker('naive', case) as naive, worker('fast', case) as fast:
             def turns(part, n): # medians; the matrix rate is asked for in between
-                took = [(naive(part), fast(part), rates.append(matmul_rate())) for _ in range(n + 1)][1:]
+                took = [(naive(part)['seconds'], fast(part)['seconds'], rates.append(matmul_rate())) for _ in range(n + 1)][1:]
                 return dict(naive=statistics.median(t[0] for t in took), fast=statistics.median(t[1] for t in took))
             chain, whole, rate = turns('chain', repeats), turns('iteration', repeats), statistics.median(rates)
     chain, flops = {k: v / min(10, case.n_steps) for k, v in chain.items()}, step_flops(case, device)
@@ -200,53 +215,15 @@ def speed(
         flops=flops, rate=rate, share=flops / chain['fast'] / rate, share_naive=flops / chain['naive'] / rate)
 
 # %% ../nbs/28_bench.ipynb #memory-code
-def run_apart(
-    job:dict,      # what to measure: form, case, repeats; busy: processes that keep the cores busy meanwhile
-    env=None,      # environment variables on top; None as a value removes one
-)->dict:           # what it printed
-    "One measurement in a process of its own. Raises `RuntimeError` with its words when it fails."
-    e = {**os.environ, **(env or {})}
-    code = f'from jem_nb.bench import apart; apart({json.dumps(job)!r})'
-    p = subprocess.run([sys.executable, '-c', code], env={k: v for k, v in e.items() if v is not None}, capture_output=True, text=True, cwd=_HERE)
-    if p.returncode: raise RuntimeError(f'the measurement {job} failed: {p.stderr[-2000:]}')
-    return json.loads(p.stdout.strip().splitlines()[-1])
-
-def _peak(anew=False): # bytes; anew: forget the peak so far. Linux's ru_maxrss starts at what the parent had, so it is the last resort
-    try:
-        if anew: Path('/proc/self/clear_refs').write_text('5')
-    except OSError: pass                                           # then what was needed to build counts as there before
-    try: return 1024 * int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])
-    except (OSError, StopIteration): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
-
-def apart(
-    job:str, # JSON, as run_apart makes it
-):
-    "The other end of run_apart: measure, print JSON."
-    job = json.loads(job)
-    if job.get('threads'): torch.set_num_threads(job['threads'])
-    if job.get('keep'): keep_memory()
-    case = Case(**job['case'])
-    walk, update = candidates(case)
-    fn = (walk if job['part'] == 'chain' else update)[job['form']]
-    base = _peak(anew=True)
-    busy = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(job.get('busy', 0))]
-    try:
-        fn(); fn()
-        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        seconds = timed({'': fn}, job.get('repeats', 3))['']
-    finally: [b.kill() for b in busy]
-    faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / (job.get('repeats', 3) + 1)
-    print(json.dumps(dict(seconds=seconds, faults=faults, peak=_peak(), before=base)))
-
 def peak_memory(
     case:Case, device='cpu', # case: of an iteration
 )->dict: # {'naive', 'fast'} bytes above what was there before
     "Peak memory of an iteration: of the process on a CPU, of the device's allocator on a GPU."
-    if torch.device(device).type != 'cuda':
-        got = {k: run_apart(dict(part='iteration', form=k, case=dataclasses.asdict(case), repeats=1), {**_MALLOC, **_WAIT}) for k in ('naive', 'fast')}
-        return {k: v['peak'] - v['before'] for k, v in got.items()}
     out = {}
     for k in ('naive', 'fast'):
+        if torch.device(device).type != 'cuda':
+            with worker(k, case) as once: out[k] = [once('iteration')['peak'] for _ in range(2)][-1]
+            continue
         _, update = candidates(case, device)
         torch.cuda.reset_peak_memory_stats(device); before = torch.cuda.memory_allocated(device)
         update[k](); torch.cuda.synchronize()
@@ -254,18 +231,27 @@ def peak_memory(
         del update; torch.cuda.empty_cache()
     return out
 
+@contextmanager
+def _busy(n): # processes that do nothing but keep cores busy
+    others = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(n)]
+    try: yield
+    finally: [p.kill() or p.wait() for p in others]
+
 def cpu_settings(
     case:Case, repeats:int=3, # case: of an iteration with two steps
-)->dict: # {name: {seconds, faults}}
-    "What the allocator and waiting threads do to an iteration on this CPU: one setting a process."
-    job, old = dict(part='iteration', form='fast', case=dataclasses.asdict(dataclasses.replace(case, n_steps=2)), repeats=repeats), _MALLOC
-    n = os.cpu_count()
-    plain = {**old, **_WAIT, 'OMP_NUM_THREADS': str(n)}
-    runs = {'allocator as it is': ({**job, 'threads': n}, plain)}
-    for name, wait in {'ACTIVE': dict(OMP_WAIT_POLICY='ACTIVE'), 'PASSIVE': dict(OMP_WAIT_POLICY='PASSIVE', GOMP_SPINCOUNT='0'), 'as jem_nb sets it': {}}.items():
-        for busy in (0, 1): runs[f'{name}, {"beside a busy process" if busy else "alone"}'] = ({**job, 'keep': True, 'busy': busy, 'threads': n}, {**old, **_WAIT, **wait, 'OMP_NUM_THREADS': str(n)})
-    runs['one thread, beside a busy process'] = ({**job, 'keep': True, 'busy': 1, 'threads': 1}, {**old, 'OMP_NUM_THREADS': '1'})
-    return {k: {f: v for f, v in run_apart(j, e).items() if f in ('seconds', 'faults')} for k, (j, e) in runs.items()}
+)->dict: # {name: {seconds, faults}}, medians
+    "What the allocator and waiting threads do to an iteration on this CPU: one setting a process, a thread for each core unless said."
+    n, out = os.cpu_count(), {}
+    waits = {'ACTIVE': dict(OMP_WAIT_POLICY='ACTIVE'), 'PASSIVE': dict(OMP_WAIT_POLICY='PASSIVE', GOMP_SPINCOUNT='0'), 'as jem_nb sets it': {}}
+    rows = {'allocator as it is': (dict(keep=False, threads=n), 0)}
+    for name, env in waits.items(): rows |= {f'{name}, {where}': (dict(env=env, threads=n), busy) for busy, where in enumerate(('alone', 'beside a busy process'))}
+    rows['one thread, beside a busy process'] = (dict(threads=1), 1)
+    for name, (how, busy) in rows.items():
+        with worker('fast', dataclasses.replace(case, n_steps=2), **how) as once:
+            once('iteration'); once('iteration')
+            with _busy(busy): took = [once('iteration') for _ in range(repeats)]
+        out[name] = {k: statistics.median(t[k] for t in took) for k in ('seconds', 'faults')}
+    return out
 
 # %% ../nbs/28_bench.ipynb #pipeline-code
 class Pictures(torch.utils.data.Dataset):
@@ -407,12 +393,13 @@ def target_table(
         rows.append((what, f'at least {low:g}' if low is not None else f'at most {high:g}', 'not measured' if v is None else f'{v:.2f}', '–' if v is None else 'yes' if (low is None or v >= low) and (high is None or v <= high) else '**no**'))
     return Table(('target', 'wanted', 'measured', 'holds'), rows, f'{record["device"]}; torch {record["torch"]}; commit {(record["commit"] or "none")[:7]}; medians of {record["metrics"]["repeats"]} turns.')
 
-# %% ../nbs/28_bench.ipynb #bench-code
+# %% ../nbs/28_bench.ipynb #bench-cases
 CPU_CASES = (Case(10, 2, batch=32, n_steps=20), Case(16, 4, batch=64, n_steps=20), Case(28, 2, batch=32, n_steps=5), Case(28, 10, batch=4, n_steps=2), Case(10, 2, batch=32, n_steps=4, compile=True))
 GPU_CASES = (Case(28, 10, batch=64, n_steps=20), Case(28, 10, batch=64, n_steps=20, compile=True), Case(16, 4, batch=64, n_steps=20), Case(28, 2, batch=64, n_steps=20), Case(10, 2, batch=64, n_steps=20))
 SMALL_CASES = (Case(10, 1, 16, 8, 2, 100),)
 BENCH_PARTS = ('speed', 'growth', 'pipeline', 'profile', 'memory', 'settings', 'processes', 'import')
 
+# %% ../nbs/28_bench.ipynb #bench-code
 def bench(
     device=None,       # cpu or cuda; default: a GPU if there is one
     parts=BENCH_PARTS, # which measurements
@@ -453,6 +440,7 @@ def bench(
         save(record())
     return record()
 
+# %% ../nbs/28_bench.ipynb #bench-main
 def bench_main(a)->int: # what `jem_nb bench` does with its options
     "Measure, write the record, print the targets."
     path = Path(a.out or project_data() / 'runs' / 'bench' / 'bench.json')

@@ -15,7 +15,7 @@ from tqdm import tqdm
 import jem_nb
 from .bench import add_bench_options, bench_main
 from .checkpoint import CheckpointError, checkpoints
-from .config import Config, OneLineParser, add_options, config_from_options, model_config, preset, rng, same_recipe
+from .config import Config, OneLineParser, add_options, model_config, preset, rng, same_recipe
 from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
@@ -154,11 +154,13 @@ def ship(
 
 def cmd_records(a): # jem_nb records
     name, say = a.experiment or a.preset, lambda s: print(s, flush=True)
-    changes = {k: getattr(config_from_options(a), k) for k in (f.name for f in dataclasses.fields(Config)) if getattr(a, k) is not None and k != 'seed'}
-    have = [Config(**r['config']) for r in read_records(name)]
+    if a.seed is not None: raise ValueError(f'--seed {a.seed}: records are made for several seeds, give them with --seeds')
+    changes = {f.name: getattr(a, f.name) for f in dataclasses.fields(Config) if getattr(a, f.name) is not None}
+    have = [(Config(**r['config']), r['status']) for r in read_records(name)]
+    def recorded(cfg): return any(same_recipe(cfg, c) and (s != 'truncated' or c.max_iters == cfg.max_iters) for c, s in have) # a run that was cut short stands for itself only
     for m in a.models or (SEEDS if a.preset == 'digits' else SEEDS_LONG):
         for seed in a.seeds if a.seeds is not None else range((SEEDS if a.preset == 'digits' else SEEDS_LONG).get(m, 1)):
-            if any(same_recipe(model_config(preset(a.preset, **{**changes, 'seed': seed}), m), c) for c in have): say(f'{m} seed {seed}: recorded already'); continue
+            if recorded(model_config(preset(a.preset, **{**changes, 'seed': seed}), m)): say(f'{m} seed {seed}: recorded already'); continue
             folder = project_data() / 'runs' / 'records' / '-'.join([name, m, f'seed{seed}', *(f'{k}={v}' for k, v in changes.items())]) # not where jem_nb train puts a user's runs
             record = make_run(a.preset, m, seed, folder, a.parts or (PARTS if seed < MEASURED else ('clean',)), say, name, changes)
             if name == a.preset and seed == 0 and m in ('baseline', 'jem') and record['status'] == 'complete': ship(a.preset, m, record, folder)
