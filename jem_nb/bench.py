@@ -390,7 +390,7 @@ def target_table(
     rows = []
     for what, read, low, high in TARGETS:
         v = read(record)
-        rows.append((what, f'at least {low:g}' if low is not None else f'at most {high:g}', 'not measured' if v is None else f'{v:.2f}', '–' if v is None else 'yes' if (low is None or v >= low) and (high is None or v <= high) else '**no**'))
+        rows.append((what, f'at least {low:g}' if low is not None else f'at most {high:g}', 'not measured' if v is None else f'{round(v, 2) + 0:.2f}', '–' if v is None else 'yes' if (low is None or v >= low) and (high is None or v <= high) else '**no**'))
     return Table(('target', 'wanted', 'measured', 'holds'), rows, f'{record["device"]}; torch {record["torch"]}; commit {(record["commit"] or "none")[:7]}; medians of {record["metrics"]["repeats"]} turns.')
 
 # %% ../nbs/28_bench.ipynb #bench-cases
