@@ -136,6 +136,8 @@ def candidates(
     images, cfg, p = random_images(case.size, device=device), case_config(case), Processes(device=str(device))
     state, plain = start_state(cfg, images, p), case_config(case, False)
     net = WideResNet(case.depth, case.width, image_size=case.size).to(device)
+    for m in net.modules():
+        if isinstance(m, nn.LeakyReLU): m.inplace = False            # as in the released network
     opt, chains = torch.optim.Adam(net.parameters(), lr=1e-4), torch.rand(case.buffer_size, 3, case.size, case.size) * 2 - 1
     (x, y), (x_lab, _) = (real_batch(plain, images, s, 'data', device) for s in (0, 1))
     g, last = torch.Generator(device).manual_seed(0), x.contiguous(memory_format=torch.channels_last)
