@@ -407,5 +407,6 @@ d = { 'settings': { 'branch': 'main',
                             'jem_nb.wrn.WideResNet.forward': ('wrn.html#wideresnet.forward', 'jem_nb/wrn.py'),
                             'jem_nb.wrn.check_images': ('wrn.html#check_images', 'jem_nb/wrn.py'),
                             'jem_nb.wrn.from_released': ('wrn.html#from_released', 'jem_nb/wrn.py'),
+                            'jem_nb.wrn.map_mean': ('wrn.html#map_mean', 'jem_nb/wrn.py'),
                             'jem_nb.wrn.pick': ('wrn.html#pick', 'jem_nb/wrn.py'),
                             'jem_nb.wrn.released_arguments': ('wrn.html#released_arguments', 'jem_nb/wrn.py')}}}

@@ -148,7 +148,7 @@ def ship(
     to.mkdir(exist_ok=True)
     source, more = Path(folder) / 'model.safetensors', {}
     cfg = Config(**record['config'])
-    if 'generation' in record['metrics']: more['samples'] = to_uint8(fresh_samples(load_weights(source)[0], cfg, load(cfg.dataset, 'train'), cfg.seed, n_per_class=10)[0])
+    if 'generation' in record['metrics']: more['samples'] = to_uint8(fresh_samples(load_weights(source)[0], cfg, load(cfg.dataset, 'train', holdout=cfg.holdout), cfg.seed, n_per_class=10)[0])
     slim_weights(source, to / f'{name}_{model}.safetensors', 100, **more)
     return write_json(to / f'{name}_{model}.json', card(name, record))
 

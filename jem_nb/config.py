@@ -54,6 +54,7 @@ class Config:
     reinit_prob:float = _opt(.05, 'rho, chance that a chain restarts when it is drawn')
     init:str = _opt('uniform', 'where chains start: uniform in [-1,1], or a Gaussian per class fitted to the data', ('uniform', 'informative'))
     # the data as the network sees it
+    holdout:str = _opt('usual', 'images of the validation split: the usual ones of the data set, or the last of its files', ('usual', 'last'))
     data_noise:float = _opt(.03, 'std of the noise added to real images in training')
     noise_levels:str = _opt('fixed', 'noise of the std data_noise on every real image, or of a std drawn per image between 0 and data_noise', ('fixed', 'uniform'))
     eval_noise:float = _opt(0., 'std of the noise added to real images in evaluation; the paper has 0.03')
@@ -137,7 +138,7 @@ PRESETS = {
     'digits': dict(dataset='digits', depth=10, width=2, activation='silu', lr=1e-3, n_epochs=34, data_noise=.1, buffer_size=1000, schedule='cosine', eval_every=2, ckpt_every=100, gap_limit=20.),
     'mnist': dict(dataset='mnist', depth=10, width=2, lr=2e-3, n_epochs=6, batch_size=128, n_chains=32, px_weight=.05, energy_l2=.01, data_noise=.1, noise_levels='uniform', px_delay=100, px_ramp=200, ema=.99, gap_limit=50., remedies=('lr', 'n_steps'), ckpt_every=100, keep_ckpts=3, **_CURES),
     'cifar10_16': dict(dataset='cifar10_16', depth=16, width=2, lr=1e-3, n_epochs=20, batch_size=128, n_chains=64, data_noise=.03, pad=2, flip=True, px_delay=300, px_ramp=300, gap_limit=20., remedies=('lr', 'n_steps'), ckpt_every=200, keep_ckpts=3, **_CURES),
-    'cifar10_small': dict(dataset='cifar10', depth=16, width=4, lr=5e-4, n_epochs=60, data_noise=.03, pad=4, flip=True, px_delay=300, px_ramp=1000, **_CURES),
+    'cifar10_small': dict(dataset='cifar10', holdout='last', depth=16, width=4, lr=5e-4, n_epochs=60, data_noise=.03, pad=4, flip=True, px_delay=300, px_ramp=1000, **_CURES),
     'cifar10_paper': dict(dataset='cifar10', **_PAPER),
     'svhn_paper': dict(dataset='svhn', **{**_PAPER, 'flip': False}),
     'cifar100_paper': dict(dataset='cifar100', **_PAPER),

@@ -116,14 +116,17 @@ def split_indices(
     name:str,   # a set in SETS
     split:str,  # train, valid or test
     n:int,      # images in the part that is divided: the training part, or for digits all 1797
+    holdout:str='usual', # images of valid: the usual ones of the set, or the 'last' of its files
 )->np.ndarray:  # int64 (m,), which of them belong to the split, in the order used
-    "The fixed division of a part into splits; a test part is used whole."
+    "The fixed division of a part into splits; a test part is used whole. Raises `ValueError` for a holdout the set does not have."
+    if holdout not in ('usual', 'last'): raise ValueError(f'holdout={holdout!r}: choose usual or last')
+    if name == 'digits' and holdout == 'last': raise ValueError("holdout='last': digits is one file without a test part and is divided in one way only; choose holdout='usual'")
     if name == 'digits':
         order = np.random.RandomState(1234).permutation(n)
         return dict(train=order[:n - 540], valid=order[n - 540:n - 360], test=order[n - 360:])[split]
     if split == 'test': return np.arange(n)
     held = min(5000, n // 10)
-    ends = name in ('mnist', 'cifar10_16')                        # the last images of the files, instead of a permutation's first
+    ends = holdout == 'last' or name in ('mnist', 'cifar10_16')   # the last images of the files, instead of a permutation's first
     order = np.arange(n - 1, -1, -1) if ends else np.random.RandomState(1234).permutation(n)
     chosen = order[:held] if split == 'valid' else order[held:]
     return np.sort(chosen) if ends else chosen
@@ -288,6 +291,7 @@ def load(
     split:str='train',   # train, valid or test
     root=None,           # data folder, see data_root
     download:bool=False, # let torchvision fetch what is missing
+    holdout:str='usual', # images of valid: see split_indices
 )->ImageSet:             # uint8 (n,c,h,w) with labels, in the split's fixed order
     "A data set as bytes. Raises `ValueError` for an unknown name or split or a damaged file, `FileNotFoundError` for a missing one."
     if name in OOD_SETS and name not in SETS: raise ValueError(f'{name} is made to match another set: load_ood({name!r}, like, n, generator)')
@@ -296,7 +300,7 @@ def load(
     if split not in s['splits']: raise _unknown(f'split of {name}', split, s['splits'])
     if download and not available(name, split, root): _download(name, split, root)
     x, y, names, source = _read_part(name, split, root)
-    keep = split_indices(name, split, len(x))
+    keep = split_indices(name, split, len(x), holdout)
     x, y = torch.from_numpy(np.ascontiguousarray(x[keep])), torch.from_numpy(y[keep].astype(np.int64))
     if name == 'celeba': y, names = torch.full_like(y, -1), ()    # its labels are persons, not classes
     if name == 'cifar10_16': x = _resize(x, 16)

@@ -182,7 +182,7 @@ def evaluate_model(
 )->dict:              # the metrics of a record
     "Measure a model once, on the test split. Raises `ValueError` for a part that does not exist."
     if bad := [p for p in parts if p not in PARTS]: raise ValueError(f'no part {bad[0]!r}: the parts are {", ".join(PARTS)}')
-    s = splits or {k: load(cfg.dataset, k) for k in ('train', 'valid', 'test')}
+    s = splits or {k: load(cfg.dataset, k, holdout=cfg.holdout) for k in ('train', 'valid', 'test')}
     b, seed, generative = {**BUDGET, **(dict(eps=EPS_SMALL) if s['test'].x.shape[1] == 3 else {}), **budget}, cfg.seed, cfg.px_weight > 0 or cfg.pxy_weight > 0
     out = {}
     for part in parts:

@@ -279,7 +279,7 @@ def train(
     "Train to the end of the schedule, or go on from where a run stopped; on all processes that torchrun started. Raises `ValueError` for data that does not fit, `CheckpointError` for a folder that does not, `OSError` for a disk that refuses."
     if resume not in ('auto', 'never'): raise ValueError(f'resume={resume!r}: auto or never is wanted')
     if resume == 'never' and checkpoints(folder): raise CheckpointError(f'{folder} already holds a run: choose another folder, or --resume auto to go on')
-    splits = splits or {s: load(cfg.dataset, s) for s in ('train', 'valid')}
+    splits = splits or {s: load(cfg.dataset, s, holdout=cfg.holdout) for s in ('train', 'valid')}
     keep_memory()
     with processes(device) as p:
         check_data(cfg, splits, p.world)

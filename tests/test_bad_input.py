@@ -50,6 +50,7 @@ WORDS = { # what is wrong with the options: the words, the fields, the exception
     'buffer smaller than a batch': ('--buffer-size 20', dict(buffer_size=20), ValueError, 'exceeds buffer_size=20'),
     '0 epochs': ('--n-epochs 0', dict(n_epochs=0), ValueError, 'n_epochs=0'),
     'depth of no Wide ResNet': ('--depth 11', dict(depth=11), ValueError, 'depth=11'),
+    'held out where there is one division': ('--holdout last', dict(holdout='last'), ValueError, "holdout='last': digits is one file"),
     'batch of 0': ('--batch-size 0', dict(batch_size=0), ValueError, 'batch_size=0'),
 }
 ONLY_WORDS = { # what only a command line can get wrong: the words, parts of the message
@@ -84,7 +85,7 @@ def folder(tmp_path): return tmp_path / 'run'
 def test_data_command(case, folder, capsys, monkeypatch):
     "A data set that cannot be trained on ends the command with one line."
     make, _, part = DATA[case]
-    monkeypatch.setattr(training, 'load', lambda name, split: make()[split])
+    monkeypatch.setattr(training, 'load', lambda name, split, **how: make()[split])
     has_remedy(refused(['train', *SMALL, '--out', str(folder)], capsys, [part], folder))
 
 
