@@ -129,6 +129,7 @@ def random_images(
     g = rng(0, 'bench-images')
     return ImageSet(torch.randint(256, (n, 3, size, size), dtype=torch.uint8, generator=g), torch.arange(n) % 10, 'random', 'train', tuple('0123456789')).to(device)
 
+# %% ../nbs/28_bench.ipynb #candidates
 def candidates(
     case:Case, device='cpu', # case: what to build
 )->tuple: # {'naive', 'fast'} functions of a chain of n_steps, ten at most; the same of an iteration

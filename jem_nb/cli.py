@@ -114,6 +114,7 @@ def make_run(
     write_json(done, check_record(record))
     return json.loads(done.read_text())
 
+# %% ../nbs/29_cli.ipynb #live-command
 def cmd_live(a): # jem_nb live
     for m in ('baseline', 'jem'): make_run('digits', m, 0, project_data() / 'runs' / 'live' / m, say=lambda s: print(s, flush=True), **LIVE)
     rows = [('accuracy, %', 'metrics.test.accuracy', 100, 1), ('ECE, %', 'metrics.test.ece', 100, 1), ('– its noise floor, %', 'metrics.test.ece_floor', 100, 1), ('AUROC, letters, log p(x)', 'metrics.ood.letters.log_p_x.auroc', 1, 2),
@@ -152,12 +153,13 @@ def ship(
     slim_weights(source, to / f'{name}_{model}.safetensors', 100, **more)
     return write_json(to / f'{name}_{model}.json', card(name, record))
 
+# %% ../nbs/29_cli.ipynb #records-command
 def cmd_records(a): # jem_nb records
     name, say = a.experiment or a.preset, lambda s: print(s, flush=True)
     if a.seed is not None: raise ValueError(f'--seed {a.seed}: records are made for several seeds, give them with --seeds')
     changes = {f.name: getattr(a, f.name) for f in dataclasses.fields(Config) if getattr(a, f.name) is not None}
     have = [(Config(**r['config']), r['status']) for r in read_records(name)]
-    def recorded(cfg): return any(same_recipe(cfg, c) and (s != 'truncated' or c.max_iters == cfg.max_iters) for c, s in have) # a run that was cut short stands for itself only
+    def recorded(cfg): return any(same_recipe(cfg, c) and (s != 'truncated' or c.max_iters == cfg.max_iters) for c, s in have)
     for m in a.models or (SEEDS if a.preset == 'digits' else SEEDS_LONG):
         for seed in a.seeds if a.seeds is not None else range((SEEDS if a.preset == 'digits' else SEEDS_LONG).get(m, 1)):
             if recorded(model_config(preset(a.preset, **{**changes, 'seed': seed}), m)): say(f'{m} seed {seed}: recorded already'); continue

@@ -111,6 +111,7 @@ def fresh_samples(
     if cfg.init == 'informative': x0 = fit_gaussian_init(images.unit(), images.y, k).to(device)(len(y), images.x.shape[1:], rng(seed, 'class-starts', device=device), y)
     return class_samples(model, y, cfg, images.x.shape[1:], n_steps, seed, x0), y
 
+# %% ../nbs/27_evaluate.ipynb #measure-samples
 def measure_samples(
     model, cfg:Config, images:ImageSet, test:ImageSet, # images: the training split
     seed:int=0, n_per_class:int=BUDGET['n_per_class'], n_steps:int=BUDGET['sample_steps'],

@@ -97,6 +97,7 @@ def endless_indices(step:int, n:int, batch:int, seed:int, stream:str='labelled')
     at = torch.arange(step * batch, (step + 1) * batch)
     return torch.cat([_permutation(n, seed, stream, int(e))[at[at // n == e] % n] for e in (at // n).unique()])
 
+# %% ../nbs/18_step.ipynb #real-batch
 def labelled_indices(
     cfg:Config, images:ImageSet, # images: the training split
 )->torch.Tensor|None:            # (m,) images whose labels are seen; None: all

@@ -237,6 +237,7 @@ def load_weights(
     if chains is not None: chains = (to_unit(chains) if chains.dtype == torch.uint8 else chains).to(device)
     return model.eval(), chains, meta
 
+# %% ../nbs/19_train.ipynb #slim
 def slim_weights(
     path, to,         # file that save_weights wrote; the smaller file
     n_chains:int=200, # chains kept, spread evenly over the buffer; as bytes, clipped to [-1,1]
@@ -290,6 +291,7 @@ def train(
                 raise OSError(e.errno, f'the run has stopped, a file could not be written ({e.strerror or e}); its last checkpoint is whole. Make room, or allow writing, and give the same command again', str(folder)) from e
             finally: torch.backends.cudnn.benchmark = was
 
+# %% ../nbs/19_train.ipynb #train-body
 def _train(cfg, folder, progress, splits, p):
     state = start_state(cfg, splits['train'], p)
     if found := newest_checkpoint(folder, say=print if p.first else lambda text: None):
