@@ -9,7 +9,7 @@ __all__ = ['GROWTH', 'TARGETS', 'CPU_CASES', 'GPU_CASES', 'SMALL_CASES', 'BENCH_
            'import_cost', 'two_processes', 'scaling', 'target_table', 'bench', 'bench_main', 'add_bench_options']
 
 # %% ../nbs/28_bench.ipynb #imports
-import argparse, ctypes, dataclasses, datetime, json, math, os, resource, statistics, subprocess, sys, tempfile, time
+import argparse, dataclasses, datetime, json, math, os, resource, statistics, subprocess, sys, tempfile, time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .checkpoint import load_checkpoint
 from .config import Config, OneLineParser, rng
 from .data import ImageSet
-from .distributed import Processes, keep_memory
+from .distributed import Processes, give_back_memory, keep_memory
 from .results import Table, append_record, check_record, dig, project_data
 from .sgld import frozen, sgld
 from .step import real_batch, start_state, train_step
@@ -163,8 +163,8 @@ _UNSET = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'OMP
 
 def _peak(anew=False): # bytes; anew: forget the peak so far. Linux's ru_maxrss starts at what the parent had, so it is the last resort
     try:
-        if anew: ctypes.CDLL(None).malloc_trim(0); Path('/proc/self/clear_refs').write_text('5') # freed memory goes back first, or its reuse would not be seen
-    except (OSError, AttributeError): pass                         # then what was needed to build counts as there before
+        if anew: give_back_memory(); Path('/proc/self/clear_refs').write_text('5') # or the reuse of freed memory would not be seen
+    except OSError: pass                                           # then what was needed to build counts as there before
     try: return 1024 * int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])
     except (OSError, StopIteration): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 

@@ -18,7 +18,7 @@ from .config import Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options
 from .data import ImageSet, load, to_uint8, to_unit
 from .buffer import join_shards, take_shard
 from .checkpoint import CheckpointError, atomic_write, checkpoints, load_checkpoint, newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint, unpack_optimizer
-from .distributed import Processes, keep_memory, processes
+from .distributed import Processes, give_back_memory, keep_memory, processes
 from .step import Guard, RunState, accuracy, architecture, build_model, calm, check_data, eval_model, needs_samples, start_state, train_step, watch_
 
 # %% ../nbs/19_train.ipynb #save-state
@@ -302,6 +302,7 @@ def _train(cfg, folder, progress, splits, p):
     if state.step >= total and out.is_file() and made.is_file(): return json.loads(made.read_text())  # nothing is left to do
     splits = {**splits, 'train': splits['train'].to(p.device)}      # bytes, small enough for any GPU: no image is copied again
     p.wait()
+    give_back_memory()                                             # what only the start needed
     if not found: save_state(state, cfg, folder, p)                # somewhere to roll back to, and a disk that can be written
     started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
     wrong = _Loop(state, cfg, splits, total, folder, progress, p).run()

@@ -3,7 +3,7 @@ import json
 import subprocess
 import sys
 
-from jem_nb.bench import BENCH_PARTS, import_cost
+from jem_nb.bench import BENCH_PARTS, Case, import_cost, speed
 from jem_nb.cli import main
 
 
@@ -19,6 +19,12 @@ def test_parts_in_other_processes(tmp_path, capsys):
     assert m['processes']['weight_difference'] < 1e-4 and len(m['processes']['images_per_second']) == 2
     assert all(c['naive'] > 0 and c['fast'] > 0 for c in m['memory'])
     assert 'holds' in capsys.readouterr().out
+
+
+def test_in_one_process():
+    "both forms in one process, as on a GPU: here on the CPU by another name"
+    c = speed(Case(depth=10, width=1, size=16, batch=8, n_steps=2, buffer_size=100), 'cpu:0', 1)
+    assert c['chain_ratio'] == c['chain']['naive'] / c['chain']['fast'] > 0 and c['iteration_ratio'] > 0 and 0 < c['share'] < 1.5
 
 
 def test_import_is_cheap():
