@@ -1,7 +1,9 @@
-"""Two processes that train together are one run: the gradients of the joint batch, chains of their own, one folder; and they may be killed, or become one process."""
+"""Processes that train together are one run: the gradients of the joint batch, chains of their own, one folder; and they may be killed, lose a machine, or become one process."""
 import os
 import shutil
 import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -18,28 +20,28 @@ STEPS = 25
 SHORT = ['--n-epochs', 1, '--max-iters', STEPS]
 
 
-@pytest.fixture(scope='module')
-def by_two(tmp_path_factory):
-    "What two processes make of every case."
+@pytest.fixture(scope='module', params=[2, 4], ids='{} processes'.format)
+def by_many(request, tmp_path_factory):
+    "What several processes make of every case."
     file = tmp_path_factory.mktemp('update') / 'weights.pt'
-    finish(start(*TWO, Path(__file__).parent / 'one_update.py', file))
+    finish(start(*TWO[:-1], f'--nproc-per-node={request.param}', Path(__file__).parent / 'one_update.py', file))
     return torch.load(file)
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_gradients(by_two, case):
-    "An update by two processes is that of one process with the joint batch."
-    (two, numbers2), (one, numbers1) = by_two[case], updated(case, Processes())
-    assert set(two) == set(one) and set(numbers2) == set(numbers1)
-    for k in one: torch.testing.assert_close(two[k], one[k], rtol=1e-4, atol=1e-5, msg=lambda m: f'{k}: {m}')
-    for k in ('loss', 'e_data', 'acc', 'grad_norm'): assert numbers2[k] == pytest.approx(numbers1[k], rel=1e-3, abs=1e-5), k
-    if case == 'balance': assert numbers1['balance'] < .9 and numbers2['balance'] == pytest.approx(numbers1['balance'], rel=1e-3)
+def test_gradients(by_many, case):
+    "An update by several processes is that of one process with the joint batch."
+    (many, numbers), (one, numbers1) = by_many[case], updated(case, Processes())
+    assert set(many) == set(one) and set(numbers) == set(numbers1)
+    for k in one: torch.testing.assert_close(many[k], one[k], rtol=1e-4, atol=1e-5, msg=lambda m: f'{k}: {m}')
+    for k in ('loss', 'e_data', 'acc', 'grad_norm'): assert numbers[k] == pytest.approx(numbers1[k], rel=1e-3, abs=1e-5), k
+    if case == 'balance': assert numbers1['balance'] < .9 and numbers['balance'] == pytest.approx(numbers1['balance'], rel=1e-3)
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-def test_one_set_of_weights(by_two, precision):
+def test_one_set_of_weights(by_many, precision):
     "Processes that walk chains of their own keep the same weights: a chain leaves the averaging of the gradients alone."
-    between, moved = by_two['apart'][precision]
+    between, moved = by_many['apart'][precision]
     assert between == 0 and moved > 1e-4
 
 
@@ -80,6 +82,43 @@ def test_worker_killed(whole, tmp_path):
     rc, out, err = end(p)
     assert rc == 0, out[-2000:] + err[-4000:]
     assert 'Signal 9' in err or 'SIGKILL' in err or '-9' in err
+    assert record_of(tmp_path)['restarts'] and record_of(tmp_path)['processes'] == 2
+    same(whole, tmp_path, STEPS)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    "Starts one of two launchers, each with a process of its own: they stand for two machines. The first to come holds the keys by which they meet."
+    with socket.socket() as s: s.bind(('localhost', 0)); port = s.getsockname()[1]
+    words = ['-m', 'torch.distributed.run', '--nnodes=2', '--nproc-per-node=1', '--max-restarts=2', '--rdzv-backend=c10d', f'--rdzv-endpoint=localhost:{port}', '--rdzv-id=jem']
+    def launch():
+        p, until = start_run(tmp_path, *SHORT, torchrun=words), time.monotonic() + 60
+        while True:                                                # until somebody listens, so that it is the first one who does
+            try: socket.create_connection(('localhost', port), 1).close(); return p
+            except OSError: assert p.poll() is None and time.monotonic() < until, end(p); time.sleep(.05)
+    return launch
+
+
+def test_worker_killed_elsewhere(whole, tmp_path, machine):
+    "A process of one of two machines is killed: both start theirs again, and the run ends bit for bit as undisturbed."
+    a, b = machine(), machine()
+    wait_for_step(tmp_path, 10, a)
+    victim, = workers(b.pid).values()
+    os.kill(victim, signal.SIGKILL)
+    finish(a), finish(b)
+    assert record_of(tmp_path)['restarts'] and record_of(tmp_path)['processes'] == 2
+    same(whole, tmp_path, STEPS)
+
+
+def test_machine_lost(whole, tmp_path, machine, monkeypatch):
+    "One of two machines is gone at once, launcher and all; another takes its place, and the run ends bit for bit as undisturbed."
+    monkeypatch.setenv('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1') # as the README's command does: else the newcomer is not told where to meet
+    a, b = machine(), machine()
+    wait_for_step(tmp_path, 10, a)
+    victim, = workers(b.pid).values()
+    b.kill(); os.kill(victim, signal.SIGKILL); b.communicate()
+    c = machine()
+    finish(a), finish(c)
     assert record_of(tmp_path)['restarts'] and record_of(tmp_path)['processes'] == 2
     same(whole, tmp_path, STEPS)
 
