@@ -73,13 +73,15 @@ def meet(
     world:int,        # processes in all
     minutes:float=30, # how long one waits for the others before it gives up
 )->str:               # a name that these processes share, and none before them had
-    "Agree with the other living processes on a name for this round. Raises `TimeoutError` when one does not come."
+    "Agree with the other living processes on a name for this round. Raises `TimeoutError` when one does not come, `RuntimeError` when another process has come in this one's place."
     until, word = time.monotonic() + 60 * minutes, uuid.uuid4().hex
     keys = [f'word/{r}' for r in range(world)]
     store.set(keys[rank], word)
     while time.monotonic() < until:
         if store.check(keys):
-            name = hashlib.sha256(b' '.join(map(store.get, keys))).hexdigest()[:16]
+            words = [store.get(k) for k in keys]
+            if words[rank] != word.encode(): raise RuntimeError(f'another process has taken rank {rank}: this one is of an earlier start and must end')
+            name = hashlib.sha256(b' '.join(words)).hexdigest()[:16]
             store.set(f'{name}/{rank}', '')
             if store.check([f'{name}/{r}' for r in range(world)]): return name
         time.sleep(.05)

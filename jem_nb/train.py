@@ -49,7 +49,8 @@ def restore_state_(
 ):
     "Put a checkpoint's content into a state. Raises `CheckpointError` for a checkpoint of another configuration."
     now = dataclasses.asdict(cfg)
-    other = {k: v for k, v in meta['config'].items() if k in now and k not in WATCHED and (tuple(v) if isinstance(v, list) else v) != now[k]}
+    was = {**dataclasses.asdict(Config()), **meta['config']}           # a field that is younger than the checkpoint had its default
+    other = {k: v for k, v in was.items() if k in now and k not in WATCHED and (tuple(v) if isinstance(v, list) else v) != now[k]}
     if other: raise CheckpointError(f'the checkpoint was made with {", ".join(f"{k}={v!r}" for k, v in other.items())}: use those, another folder, or --resume never')
     state.model.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
     if state.ema is not None: state.ema.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith('ema.')})

@@ -52,7 +52,7 @@ class WideBlock(nn.Module):
     def forward(self, x:Tensor)->Tensor:
         "shortcut(x) + conv2(act(norm(conv1(act(norm(x)))))), (n,c_in,h,w) → (n,c_out,h/stride,w/stride)"
         h = self.dropout(self.conv1(self.act(self.bn1(x))))
-        return self.conv2(self.act2(self.bn2(h))).add_(self.shortcut(x))
+        return self.shortcut(x) + self.conv2(self.act2(self.bn2(h)))
 
 # %% ../nbs/12_wrn.ipynb #map-mean
 def map_mean(

@@ -21,10 +21,12 @@ def test_parts_in_other_processes(tmp_path, capsys):
     assert 'holds' in capsys.readouterr().out
 
 
-def test_in_one_process():
-    "both forms in one process, as on a GPU: here on the CPU by another name"
+def test_in_one_process(monkeypatch):
+    "both forms in one process, as on a GPU: here on the CPU by another name; no other process is started"
+    monkeypatch.setattr('jem_nb.bench.worker', None)
     c = speed(Case(depth=10, width=1, size=16, batch=8, n_steps=2, buffer_size=100), 'cpu:0', 1)
-    assert c['chain_ratio'] == c['chain']['naive'] / c['chain']['fast'] > 0 and c['iteration_ratio'] > 0 and 0 < c['share'] < 1.5
+    assert min(c['chain']['naive'], c['chain']['fast']) < min(c['iteration']['naive'], c['iteration']['fast'])
+    assert 0 < c['share'] < 1.5
 
 
 def test_import_is_cheap():

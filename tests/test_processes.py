@@ -91,16 +91,25 @@ def machine(tmp_path):
     "Starts one of two launchers, each with a process of its own: they stand for two machines. The first to come holds the keys by which they meet."
     with socket.socket() as s: s.bind(('localhost', 0)); port = s.getsockname()[1]
     words = ['-m', 'torch.distributed.run', '--nnodes=2', '--nproc-per-node=1', '--max-restarts=2', '--rdzv-backend=c10d', f'--rdzv-endpoint=localhost:{port}', '--rdzv-id=jem']
+    started = []
     def launch():
         p, until = start_run(tmp_path, *SHORT, torchrun=words), time.monotonic() + 60
+        started.append(p)
         while True:                                                # until somebody listens, so that it is the first one who does
             try: socket.create_connection(('localhost', port), 1).close(); return p
             except OSError: assert p.poll() is None and time.monotonic() < until, end(p); time.sleep(.05)
-    return launch
+    yield launch
+    for p in started:
+        if p.poll() is None: p.terminate(); p.communicate()        # only where a test has failed
 
 
-def test_worker_killed_elsewhere(whole, tmp_path, machine):
-    "A process of one of two machines is killed: both start theirs again, and the run ends bit for bit as undisturbed."
+SEPARATE = 'TORCH_DISABLE_SHARE_RDZV_TCP_STORE'                    # as in the README's command for several machines
+
+
+@pytest.mark.parametrize('store', ['shared', 'separate'])
+def test_worker_killed_elsewhere(whole, tmp_path, machine, monkeypatch, store):
+    "A process of one of two machines is killed: both start theirs again, and the run ends bit for bit as undisturbed, whichever store of keys torchrun uses."
+    monkeypatch.setenv(SEPARATE, '01'[store == 'separate'])
     a, b = machine(), machine()
     wait_for_step(tmp_path, 10, a)
     victim, = workers(b.pid).values()
@@ -112,7 +121,7 @@ def test_worker_killed_elsewhere(whole, tmp_path, machine):
 
 def test_machine_lost(whole, tmp_path, machine, monkeypatch):
     "One of two machines is gone at once, launcher and all; another takes its place, and the run ends bit for bit as undisturbed."
-    monkeypatch.setenv('TORCH_DISABLE_SHARE_RDZV_TCP_STORE', '1') # as the README's command does: else the newcomer is not told where to meet
+    monkeypatch.setenv(SEPARATE, '1')                              # else the newcomer is not told where to meet
     a, b = machine(), machine()
     wait_for_step(tmp_path, 10, a)
     victim, = workers(b.pid).values()
