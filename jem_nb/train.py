@@ -333,7 +333,7 @@ def plot_curve(
     draw(axes[1], 'acc', color='grey', alpha=.6, label='training batches, noisy')
     draw(axes[1], 'valid_acc', 'o-', color='C0', markersize=3, label='validation')
     for k, label, color in () if len(axes) < 3 else (('grad_norm', 'gradient norm', 'grey'), ('pyx', 'cross-entropy', 'C1'), ('px', 'energy gap', 'C0')): draw(axes[2], k, color=color, label=label)
-    if len(axes) > 2: axes[2].set_yscale('symlog', linthresh=.1); axes[2].set_ylim(top=axes[2].get_ylim()[1] * 30)  # room for the legend
+    if len(axes) > 2: axes[2].set_yscale('symlog', linthresh=.1); axes[2].set_ylim(top=axes[2].get_ylim()[1] * 300) # room for the legend
     for ax, label in zip(axes, ('mean energy, nats', 'accuracy', 'loss parts, nats')):
         ax.set(xlabel='iteration', ylabel=label)
         if ax.lines: ax.legend(loc='upper right' if ax is axes[-1] and len(axes) > 2 else 'best')
