@@ -8,14 +8,14 @@ __all__ = ['LIVE', 'SEEDS', 'SEEDS_LONG', 'MEASURED', 'CARDS', 'LIMITS', 'open_m
            'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #imports
-import argparse, dataclasses, json, shutil, sys
+import argparse, json, shutil, sys
 from pathlib import Path
 import torch
 from tqdm import tqdm
 import jem_nb
 from .bench import add_bench_options, bench_main
 from .checkpoint import CheckpointError, checkpoints
-from .config import Config, OneLineParser, add_options, model_config, preset, rng, same_recipe
+from .config import Config, OneLineParser, add_options, given_options, model_config, preset, rng, same_recipe
 from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
@@ -157,7 +157,7 @@ def ship(
 def cmd_records(a): # jem_nb records
     name, say = a.experiment or a.preset, lambda s: print(s, flush=True)
     if a.seed is not None: raise ValueError(f'--seed {a.seed}: records are made for several seeds, give them with --seeds')
-    changes = {f.name: getattr(a, f.name) for f in dataclasses.fields(Config) if getattr(a, f.name) is not None}
+    changes = given_options(a)
     have = [(Config(**r['config']), r['status']) for r in read_records(name)]
     def recorded(cfg): return any(same_recipe(cfg, c) and (s != 'truncated' or c.max_iters == cfg.max_iters) for c, s in have)
     for m in a.models or (SEEDS if a.preset == 'digits' else SEEDS_LONG):

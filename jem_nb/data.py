@@ -120,8 +120,8 @@ def split_indices(
 )->np.ndarray:  # int64 (m,), which of them belong to the split, in the order used
     "The fixed division of a part into splits; a test part is used whole. Raises `ValueError` for a holdout the set does not have."
     if holdout not in ('usual', 'last'): raise ValueError(f'holdout={holdout!r}: choose usual or last')
-    if name == 'digits' and holdout == 'last': raise ValueError("holdout='last': digits is one file without a test part and is divided in one way only; choose holdout='usual'")
     if name == 'digits':
+        if holdout == 'last': raise ValueError("holdout='last': digits is one file without a test part and is divided in one way only; choose holdout='usual'")
         order = np.random.RandomState(1234).permutation(n)
         return dict(train=order[:n - 540], valid=order[n - 540:n - 360], test=order[n - 360:])[split]
     if split == 'test': return np.arange(n)

@@ -194,18 +194,19 @@ class _Loop: # what one call of train does between two alarms, and who looks on
             if not all(q.isfinite().all() for q in s.model.parameters()): return 'a weight is not finite'
             save_state(s, cfg, self.folder, self.p)
 
-    def run(self): # → None, or what ended the run
-        s, t0 = self.state, time.perf_counter() - self.state.seconds
-        with graceful() as asked, self.bar, closing(self.board) if self.board else nullcontext():
-            while s.step < self.total:
-                stop = self.p.any(asked())
-                wrong = self.one(stop)
-                s.seconds = time.perf_counter() - t0
-                if wrong:
-                    self.bar.write(f'step {s.step}: {wrong}', file=sys.stderr) if not self.bar.disable else None
-                    if not roll_back_(s, self.cfg, self.folder, wrong, self.p): return wrong
-                    t0 = time.perf_counter() - s.seconds; self.bar.n = s.step; self.bar.refresh()
-                if stop and s.step < self.total: raise KeyboardInterrupt(f'stopped at step {s.step}; the state is saved, the same command goes on')
+# %% ../nbs/19_train.ipynb #loop-run
+def _run(loop): # → None, or what ended the run
+    s, t0 = loop.state, time.perf_counter() - loop.state.seconds
+    with graceful() as asked, loop.bar, closing(loop.board) if loop.board else nullcontext():
+        while s.step < loop.total:
+            stop = loop.p.any(asked())
+            wrong = loop.one(stop)
+            s.seconds = time.perf_counter() - t0
+            if wrong:
+                loop.bar.write(f'step {s.step}: {wrong}', file=sys.stderr) if not loop.bar.disable else None
+                if not roll_back_(s, loop.cfg, loop.folder, wrong, loop.p): return wrong
+                t0 = time.perf_counter() - s.seconds; loop.bar.n = s.step; loop.bar.refresh()
+            if stop and s.step < loop.total: raise KeyboardInterrupt(f'stopped at step {s.step}; the state is saved, the same command goes on')
 
 # %% ../nbs/19_train.ipynb #weights
 def save_weights(
@@ -306,7 +307,7 @@ def _train(cfg, folder, progress, splits, p):
     give_back_memory()                                             # what only the start needed
     if not found: save_state(state, cfg, folder, p)                # somewhere to roll back to, and a disk that can be written
     started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
-    wrong = _Loop(state, cfg, splits, total, folder, progress, p).run()
+    wrong = _run(_Loop(state, cfg, splits, total, folder, progress, p))
     if p.first and state.curve: _write_curve(state, folder)
     best, valid = folder / 'best.safetensors', None
     if not wrong:

@@ -182,7 +182,7 @@ class CifarResNet(nn.Module):
     def features(self, x:Tensor)->Tensor:
         "Mean over the last map: images → (n, 64)."
         check_images(x, self.channels, self.image_size)
-        return self.blocks(F.relu(self.bn1(self.conv1(x)))).mean((2, 3))
+        return map_mean(self.blocks(F.relu(self.bn1(self.conv1(x)))))
 
     def forward(self, x:Tensor)->Tensor:
         "Images → logits (n, k)."
