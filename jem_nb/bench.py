@@ -21,10 +21,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from .checkpoint import load_checkpoint
 from .config import Config, OneLineParser, rng
 from .data import ImageSet
+from .precision import choose
 from .distributed import Processes, give_back_memory, keep_memory
 from .results import Table, append_record, check_record, dig, project_data
 from .sgld import frozen, sgld
-from .step import real_batch, start_state, train_step
+from .step import real_batch, settled, start_state, train_step
 from .train import provenance, write_json
 from .wrn import WideResNet
 
@@ -85,18 +86,27 @@ def exponent(
 
 # %% ../nbs/28_bench.ipynb #rate
 def matmul_rate(
-    device='cpu', dtype=torch.bfloat16,
-    n:int=None, # side of the square matrices; default: large enough to fill the device
+    device='cpu',
+    dtype:torch.dtype=None, # default: what a run on this device multiplies in
+    n:int=None,             # side of the square matrices; default: large enough to fill the device
     repeats:int=5,
-)->float:       # floating-point operations per second
+)->float:                   # floating-point operations per second
     "The best of a few large matrix products."
-    n = n or (8192 if torch.device(device).type == 'cuda' else 2048)
-    a, b = (torch.randn(n, n, generator=rng(0, 'matmul', i, device=device), device=device).to(dtype) for i in (0, 1))
-    wait = torch.cuda.synchronize if a.is_cuda else lambda: None
-    def once():
-        wait(); t = time.perf_counter(); a @ b; wait()
+    dtype, cuda = dtype or choose(device=device).dtype, torch.device(device).type == 'cuda'
+    wait = torch.cuda.synchronize if cuda else lambda: None
+    def pair(n): # two matrices
+        return [torch.randn(n, n, generator=rng(0, 'matmul', i, device=device), device=device).to(dtype) for i in (0, 1)]
+    def once(a, b): # seconds
+        wait()
+        t = time.perf_counter()
+        a @ b
+        wait()
         return time.perf_counter() - t
-    return 2 * n**3 / min(once() for _ in range(repeats + 2))
+    if n is None:
+        n = 8192 if cuda else 256
+        while n < 2048 and once(*pair(n)) < .02: n *= 2            # a slow machine is filled by less
+    a, b = pair(n)
+    return 2 * n**3 / min(once(a, b) for _ in range(repeats + 2))
 
 def chain_flops(
     net:nn.Module, x:torch.Tensor, # x: (n, c, h, w)
@@ -119,7 +129,7 @@ def case_config(
     case:Case, fast=True, # fast: the options of the larger presets; else the paper's arithmetic
 )->Config:
     "The recipe of a case: the paper's, small where it does not matter."
-    how = dict(precision='bfloat16', channels_last=True, compile=case.compile) if fast else {}
+    how = dict(precision='auto', channels_last='auto', compile=case.compile) if fast else {}
     return Config(depth=case.depth, width=case.width, batch_size=case.batch, n_steps=case.n_steps, buffer_size=case.buffer_size, pad=4, flip=True, **how)
 
 def random_images(
@@ -134,20 +144,23 @@ def candidates(
     case:Case, device='cpu', # case: what to build
 )->tuple: # {'naive', 'fast'} functions of a chain of n_steps, ten at most; the same of an iteration
     "Both forms of a chain and of an iteration, ready to be timed."
-    images, cfg, p = random_images(case.size, device=device), case_config(case), Processes(device=str(device))
+    images, p = random_images(case.size, device=device), Processes(device=str(device))
+    cfg = settled(case_config(case), p)                            # what a run on this device would do
     state, plain = start_state(cfg, images, p), case_config(case, False)
     net = WideResNet(case.depth, case.width, image_size=case.size).to(device)
     for m in net.modules():
         if isinstance(m, nn.LeakyReLU): m.inplace = False            # as in the released network
     opt, chains = torch.optim.Adam(net.parameters(), lr=1e-4), torch.rand(case.buffer_size, 3, case.size, case.size) * 2 - 1
     (x, y), (x_lab, _) = (real_batch(plain, images, s, 'data', device) for s in (0, 1))
-    g, last = torch.Generator(device).manual_seed(0), x.contiguous(memory_format=torch.channels_last)
+    g = torch.Generator(device).manual_seed(0)
+    last = x.contiguous(memory_format=torch.channels_last if cfg.channels_last else torch.contiguous_format)
+    autocast = torch.bfloat16 if cfg.precision == 'bfloat16' else None
     def exact(fn): # true float32: by default cuDNN rounds a convolution's inputs to TF32
         was, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
         try: return fn()
         finally: torch.backends.cudnn.allow_tf32 = was
     k = min(10, case.n_steps)
-    walk = dict(naive=lambda: exact(lambda: naive_chain(net, x, k, 1., .01, g)), fast=lambda: sgld(state.model, last, k, 1., .01, generator=g, autocast=torch.bfloat16))
+    walk = dict(naive=lambda: exact(lambda: naive_chain(net, x, k, 1., .01, g)), fast=lambda: sgld(state.model, last, k, 1., .01, generator=g, autocast=autocast))
     def plain_update(): return naive_iteration(net, opt, chains, x, x_lab, y, plain, g)
     update = dict(naive=lambda: exact(plain_update), fast=lambda: train_step(state, cfg, images, p))
     if p.device.startswith('cuda'): update['naive, TF32'] = plain_update
@@ -214,7 +227,8 @@ def speed(
                 return dict(naive=statistics.median(t[0] for t in took), fast=statistics.median(t[1] for t in took))
             whole, chain, rate = turns('iteration', repeats), turns('chain', repeats), statistics.median(rates) # in this order: a chain in a process that has not trained pays for memory that a training process keeps
     chain, flops = {k: v / min(10, case.n_steps) for k, v in chain.items()}, step_flops(case, device)
-    return dict(**dataclasses.asdict(case), name=case.name, chain=chain, iteration=whole, chain_ratio=chain['naive'] / chain['fast'], iteration_ratio=whole['naive'] / whole['fast'],
+    how = settled(case_config(case), Processes(device=str(device)))
+    return dict(**dataclasses.asdict(case), name=case.name, precision=how.precision, channels_last=how.channels_last, chain=chain, iteration=whole, chain_ratio=chain['naive'] / chain['fast'], iteration_ratio=whole['naive'] / whole['fast'],
         flops=flops, rate=rate, share=flops / chain['fast'] / rate, share_naive=flops / chain['naive'] / rate)
 
 # %% ../nbs/28_bench.ipynb #memory-code
@@ -302,7 +316,7 @@ def growth(
     return out
 
 # %% ../nbs/28_bench.ipynb #profile-code
-_KINDS = (('convolution, forward', ('mkldnn_convolution', 'cudnn_convolution', 'convolution_overrideable')), ('convolution, backward', ('convolution_backward',)), ('activation', ('leaky_relu', 'silu', 'relu', 'threshold')),
+_KINDS = (('convolution, forward', ('mkldnn_convolution', 'cudnn_convolution', 'convolution_overrideable', 'conv2d_forward', 'thnn_conv2d')), ('convolution, backward', ('convolution_backward', 'conv2d_backward')), ('activation', ('leaky_relu', 'silu', 'relu', 'threshold')),
     ('change of type or layout', ('copy_', 'clone', '_to_copy', 'contiguous')), ('noise', ('normal_', 'uniform_', 'random')), ('optimizer', ('adam', 'addcdiv', 'addcmul', 'lerp', 'sqrt')), ('addition', ('aten::add', 'aten::mul', 'aten::sum', 'aten::div')))
 
 @contextmanager
@@ -378,9 +392,9 @@ def _case(kind, name, field): return lambda r: next((c[field] for c in dig(r, 'm
 def _best(name, fn): return lambda r: max((fn(c) for c in dig(r, 'metrics.speed') or () if c['name'] == name and dig(r, 'metrics.kind') == 'cuda'), default=None)
 TARGETS = (
     ('two CPU cores, WRN-16-4, batch 64: iteration, naive over fast', _case('cpu', 'WRN-16-4', 'iteration_ratio'), 2.5, None),
-    ('two CPU cores, WRN-16-4, batch 64: chain, share of the bfloat16 matrix rate', _case('cpu', 'WRN-16-4', 'share'), .8, None),
+    ('two CPU cores, WRN-16-4, batch 64: chain, share of the matrix rate in the same precision', _case('cpu', 'WRN-16-4', 'share'), .8, None),
     ('one GPU, WRN-28-10, K = 20, batch 64: iteration, naive float32 over fast', _best('WRN-28-10', lambda c: c['iteration_ratio']), 5., None),
-    ('one GPU, WRN-28-10: chain, share of the bfloat16 matrix rate', _best('WRN-28-10', lambda c: c['share']), .4, None),
+    ('one GPU, WRN-28-10: chain, share of the matrix rate in the same precision', _best('WRN-28-10', lambda c: c['share']), .4, None),
     ('one GPU, WRN-28-10: seconds an epoch of 45 000 images', lambda r: None if (v := _best('WRN-28-10', lambda c: -c['iteration']['fast'])(r)) is None else -v * (45_000 // 64), None, 90.),
     ('growth with the buffer: exponent', lambda r: dig(r, 'metrics.growth.buffer_size.exponent'), None, .1),
     ('import jem_nb.energy over import torch, torchvision', lambda r: dig(r, 'metrics.import.ratio'), None, 1.3),
@@ -394,7 +408,7 @@ def target_table(
     for what, read, low, high in TARGETS:
         v = read(record)
         rows.append((what, f'at least {low:g}' if low is not None else f'at most {high:g}', 'not measured' if v is None else f'{round(v, 2) + 0:.2f}', '–' if v is None else 'yes' if (low is None or v >= low) and (high is None or v <= high) else '**no**'))
-    return Table(('target', 'wanted', 'measured', 'holds'), rows, f'{record["device"]}; torch {record["torch"]}; commit {(record["commit"] or "none")[:7]}; medians of {record["metrics"]["repeats"]} turns.')
+    return Table(('target', 'wanted', 'measured', 'holds'), rows, f'{record["device"]}, {dig(record, "config.precision") or "precision unknown"}; torch {record["torch"]}; commit {(record["commit"] or "none")[:7]}; medians of {record["metrics"]["repeats"]} turns.')
 
 # %% ../nbs/28_bench.ipynb #bench-cases
 CPU_CASES = (Case(10, 2, batch=32, n_steps=20), Case(16, 4, batch=64, n_steps=20), Case(28, 2, batch=32, n_steps=5), Case(28, 10, batch=4, n_steps=2), Case(10, 2, batch=32, n_steps=4, compile=True))
@@ -426,7 +440,7 @@ def bench(
         settings=lambda: None if cuda else cpu_settings(main), processes=lambda: None if cuda else two_processes(3 if quick else 60), **{'import': lambda: import_cost(repeats)})
     started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
     def late(): return time.perf_counter() - t0 > 60 * minutes
-    def record(): return check_record(dict(experiment='bench', preset=m['kind'], model='jem', config=dataclasses.asdict(case_config(main)), seed=0, started=started, **provenance(device), cores=os.cpu_count(),
+    def record(): return check_record(dict(experiment='bench', preset=m['kind'], model='jem', config=dataclasses.asdict(settled(case_config(main), Processes(device=device))), seed=0, started=started, **provenance(device), cores=os.cpu_count(),
         wall_seconds=round(time.perf_counter() - t0, 1), status='complete' if not m['failed'] and set(BENCH_PARTS) <= set(m) else 'truncated', n_eval=0, metrics=m))
     for part in parts:
         if late(): m['failed'][part] = f'not begun after {minutes:g} minutes'; continue

@@ -18,6 +18,7 @@ from .checkpoint import CheckpointError, checkpoints
 from .config import Config, OneLineParser, add_options, given_options, model_config, preset, rng, same_recipe
 from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
+from .precision import choose
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
 from .train import add_train_options, load_pretrained, load_weights, pretrained_names, provenance, run_from_options, say_result, slim_weights, train, write_json
 
@@ -68,7 +69,8 @@ def cmd_sample(a): # jem_nb sample
     if bad := [c for c in classes if not 0 <= c < k]: raise ValueError(f'class {bad[0]}: this model has classes 0 to {k - 1}')
     y = torch.tensor(classes, device=a.device or 'cpu').repeat_interleave(a.n)
     x0 = starts(model, chains, y, a.seed) if cfg.init == 'informative' and chains is not None else None
-    x = class_samples(model, y, cfg, (net.channels, net.image_size, net.image_size), a.steps, a.seed, x0)
+    x = class_samples(model, y, cfg, (net.channels, net.image_size, net.image_size), a.steps, a.seed, x0,
+                      choose(a.precision, device=a.device or 'cpu').autocast)
     fig, ax = plt.subplots(figsize=(.5 * a.n + .5, .5 * len(classes) + .5))
     show_images(x, a.n, ax=ax); fig.savefig(a.out, dpi=120, bbox_inches='tight'); plt.close(fig)
     print(f'{len(y)} samples of classes {classes} after {a.steps} SGLD steps: {a.out}')
@@ -101,7 +103,7 @@ def make_run(
     done = folder / 'evaluated.json'
     if done.is_file():
         record = json.loads(done.read_text())
-        if Config(**record['config']) == cfg and record['commit'] == provenance()['commit']: say(f'{name} {model} seed {seed}: already done, {folder}'); return record
+        if same_recipe(Config(**record['config']), cfg, watched=True) and record['commit'] == provenance()['commit']: say(f'{name} {model} seed {seed}: already done, {folder}'); return record
         shutil.rmtree(folder)
     try: record = train(cfg, folder)
     except CheckpointError as e:
@@ -213,6 +215,7 @@ def parser()->argparse.ArgumentParser:
             q.add_argument('--n', type=int, default=10, help='samples a class (default: 10)')
             q.add_argument('--steps', type=int, default=200, help='SGLD steps (default: 200)')
             q.add_argument('--seed', type=int, default=0, help='of the chains (default: 0)')
+            q.add_argument('--precision', default='auto', choices=('auto', 'float32', 'bfloat16'), help='of the chains (default: auto, what is faster here)')
             q.add_argument('--out', default='samples.png', help='file to write (default: samples.png)')
     add('live', cmd_live, 'train and measure one seed of the baseline and the JEM at preset digits; what make run calls')
     q = add('runs', cmd_runs, 'list the committed records and the runs of this computer')

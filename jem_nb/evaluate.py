@@ -91,11 +91,12 @@ def class_samples(
     n_steps:int=BUDGET['sample_steps'], # K
     seed:int=0,
     x0:torch.Tensor=None, # starts, (n, c, h, w); None: uniform noise
+    autocast:torch.dtype=None, # the network's type in the chain; None: that of the weights
 )->torch.Tensor:      # (n, c, h, w), data units, clamped to [-1,1]
     "Chains on E(x,y) from fresh noise: draws from p(x|y)."
     g = rng(seed, 'class-samples', device=y.device)
     x0 = uniform_init(len(y), shape, g) if x0 is None else x0
-    return sgld(model, x0, n_steps, cfg.step_size, cfg.noise_scale, y, g, cfg.grad_clamp, cfg.state_clamp).clamp(-1, 1)
+    return sgld(model, x0, n_steps, cfg.step_size, cfg.noise_scale, y, g, cfg.grad_clamp, cfg.state_clamp, autocast).clamp(-1, 1)
 
 def judge(name:str='digits')->ClassifierExtractor|None: # features of the shipped baseline of a data set, or None where there is none
     "The extractor that judges a data set's samples."

@@ -11,6 +11,7 @@ __all__ = ['STATUSES', 'PAPER', 'SCORES', 'project_data', 'check_record', 'appen
 import argparse, json, math, os, re, statistics, sys
 from dataclasses import dataclass
 from pathlib import Path
+from .config import ARITHMETIC
 from .train import load_pretrained, load_weights, write_json
 
 # %% ../nbs/20_results.ipynb #where
@@ -68,7 +69,7 @@ def select(
     "The runs a table is made from. A seed whose newest run diverged or was cut short is left out of means, not replaced by an older success. Raises `ValueError` where recipes are mixed."
     hit = [r for r in records if all(r.get(k) == v for k, v in want.items())]
     newest = {(r['preset'], r['model'], r['seed']): r for r in hit}.values()
-    recipes = {(r['preset'], r['model'], json.dumps({k: v for k, v in r['config'].items() if k != 'seed'}, sort_keys=True)) for r in newest}
+    recipes = {(r['preset'], r['model'], json.dumps({k: v for k, v in r['config'].items() if k not in ('seed', *ARITHMETIC)}, sort_keys=True)) for r in newest}
     if len(recipes) > len({c[:2] for c in recipes}): raise ValueError('records of different recipes under one preset and model: a mean over them would mean nothing; keep one recipe in the folder')
     return sorted((r for r in newest if r['status'] == 'complete'), key=lambda r: r['seed'])
 

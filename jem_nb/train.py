@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ADVICE', 'save_state', 'restore_state_', 'provenance', 'write_json', 'graceful', 'only_run', 'roll_back_',
            'save_weights', 'load_weights', 'slim_weights', 'pretrained_names', 'weights_file', 'load_pretrained',
-           'train', 'plot_curve', 'add_train_options', 'run_from_options', 'say_result', 'main']
+           'train', 'how_to_compute', 'plot_curve', 'add_train_options', 'run_from_options', 'say_result', 'main']
 
 # %% ../nbs/19_train.ipynb #imports
 import argparse, csv, dataclasses, datetime, io, json, os, platform, signal, subprocess, sys, threading, time, warnings
@@ -14,15 +14,16 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 import jem_nb
-from .config import Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options, config_from_options, model_config
+from .precision import choose, times_slower
+from .config import ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options, config_from_options, model_config
 from .data import ImageSet, load, to_uint8, to_unit
 from .buffer import join_shards, take_shard
 from .checkpoint import CheckpointError, atomic_write, checkpoints, load_checkpoint, newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint, unpack_optimizer
 from .distributed import Processes, give_back_memory, keep_memory, processes
-from .step import Guard, RunState, accuracy, architecture, build_model, calm, check_data, eval_model, needs_samples, start_state, train_step, watch_
+from .step import Guard, RunState, accuracy, architecture, build_model, calm, check_data, eval_model, needs_samples, settled, start_state, train_step, watch_
 
 # %% ../nbs/19_train.ipynb #save-state
-_KEPT = 'step best curve window seconds alarms restarts'.split()
+_KEPT = 'step best curve window seconds alarms restarts computed'.split()
 
 def _slots(state): return state.buffer.k if state.buffer is not None else 0
 
@@ -50,13 +51,14 @@ def restore_state_(
     "Put a checkpoint's content into a state. Raises `CheckpointError` for a checkpoint of another configuration."
     now = dataclasses.asdict(cfg)
     was = {**dataclasses.asdict(Config()), **meta['config']}           # a field that is younger than the checkpoint had its default
-    other = {k: v for k, v in was.items() if k in now and k not in WATCHED and (tuple(v) if isinstance(v, list) else v) != now[k]}
+    other = {k: v for k, v in was.items() if k in now and k not in (*WATCHED, *ARITHMETIC) and (tuple(v) if isinstance(v, list) else v) != now[k]}
     if other: raise CheckpointError(f'the checkpoint was made with {", ".join(f"{k}={v!r}" for k, v in other.items())}: use those, another folder, or --resume never')
     state.model.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
     if state.ema is not None: state.ema.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith('ema.')})
     unpack_optimizer(state.opt, tensors, meta['optimizer'])
     if state.buffer is not None: state.buffer.x = take_shard(tensors['buffer'], _slots(state), p.rank, p.world).to(state.buffer.x.device)
     state.guard = Guard(**meta['guard'])
+    meta = {'computed': [], **meta}                                    # younger than the first checkpoints
     for k in _KEPT: setattr(state, k, meta[k])
 
 # %% ../nbs/19_train.ipynb #provenance
@@ -125,10 +127,10 @@ def roll_back_(
     if p.first and before and state.step <= before[-1]['step'] + cfg.ckpt_every: # no further than last time: what was saved since led here too
         for f in checkpoints(folder)[1:]: f.unlink() if int(f.stem.split('-')[1]) >= before[-1]['to'] else None
     p.wait()
-    rows = state.curve
+    rows, computed = state.curve, state.computed
     restore_state_(state, cfg, *newest_checkpoint(folder, p.device), p)
     alarm |= dict(to=state.step, remedy=(*cfg.remedies, *[None] * (len(before) + 1))[len(before)], lost=[r for r in rows if r['step'] > state.step])
-    state.alarms = before + [alarm]
+    state.alarms, state.computed = before + [alarm], computed
     save_state(state, cfg, folder, p)
     p.wait()
     return True
@@ -293,15 +295,53 @@ def train(
                 raise OSError(e.errno, f'the run has stopped, a file could not be written ({e.strerror or e}); its last checkpoint is whole. Make room, or allow writing, and give the same command again', str(folder)) from e
             finally: torch.backends.cudnn.benchmark = was
 
+# %% ../nbs/19_train.ipynb #arithmetic
+_NOTICED = 1.25 # times slower, from which on it is worth a line
+
+def _began(meta): # {field: value} of ARITHMETIC in a checkpoint
+    return {k: meta['config'][k] for k in ARITHMETIC}
+
+def how_to_compute(
+    cfg:Config,               # the recipe
+    began:dict=None,          # precision and channels_last of the checkpoint that the run goes on from
+    p:Processes=Processes(),  # all call this
+)->tuple:                     # the recipe without 'auto'; sentences for the user, a list
+    "Settle precision and layout: as asked, else as the run began, else as is faster here."
+    kept = {k: v for k, v in (began or {}).items() if getattr(cfg, k) == 'auto'}
+    asked = cfg.precision
+    cfg = settled(dataclasses.replace(cfg, **kept), p)
+    now = {k: getattr(cfg, k) for k in ARITHMETIC}
+    if began and now != began:
+        return cfg, [f'goes on with {_words(now)}, where it had {_words(began)}: not bit for bit the run that it would have been']
+    if not p.first or (asked == 'auto' and not began) or (asked == 'float32'): return cfg, []
+    best = choose(device=p.device)
+    ratio = times_slower(cfg.precision, cfg.channels_last, p.device) / times_slower(best.precision, best.channels_last, p.device)
+    if ratio < _NOTICED or cfg.precision == best.precision: return cfg, []
+    cure = f'--precision {best.precision} (precision={best.precision!r})'
+    if asked == 'auto': cure = f'the run keeps what it began with; {cure} changes it from here on'
+    else: cure = f'{cure} is faster'
+    return cfg, [f'{cfg.precision} takes {ratio:.1f} times as long as {best.precision} on this device: {cure}']
+
+def _words(how): return f"{how['precision']}, {'channels last' if how['channels_last'] else 'contiguous'}"
+
 # %% ../nbs/19_train.ipynb #train-body
 def _train(cfg, folder, progress, splits, p):
+    found = newest_checkpoint(folder, say=print if p.first else lambda text: None)
+    began = _began(found[1]) if found else None
+    cfg, notes = how_to_compute(cfg, began, p)
     state = start_state(cfg, splits['train'], p)
-    if found := newest_checkpoint(folder, say=print if p.first else lambda text: None):
+    if found:
         restore_state_(state, cfg, *found, p)
         if state.step: state.restarts = state.restarts + [state.step]
+    now = {k: getattr(cfg, k) for k in ARITHMETIC}
+    state.computed = state.computed or [dict(step=0, **(began or now))]
+    if now != {k: state.computed[-1][k] for k in ARITHMETIC}:
+        state.computed = state.computed + [dict(step=state.step, **now)]
     whole = cfg.n_epochs * (len(splits['train']) // cfg.batch_size)
     total, out, made = min(whole, cfg.max_iters or whole), folder / 'model.safetensors', folder / 'record.json'
     if state.step >= total and out.is_file() and made.is_file(): return json.loads(made.read_text())  # nothing is left to do
+    for n in notes if p.first else (): warnings.warn(n, stacklevel=3)
+    if p.first and progress: print(f'computes in {_words(now)}', file=sys.stderr)
     splits = {**splits, 'train': splits['train'].to(p.device)}      # bytes, small enough for any GPU: no image is copied again
     p.wait()
     give_back_memory()                                             # what only the start needed
@@ -315,7 +355,7 @@ def _train(cfg, folder, progress, splits, p):
         else: save_weights(state, cfg, splits['train'], out, p=p); valid = accuracy(eval_model(state), splits['valid'], cfg.eval_noise, cfg.seed, p)
     record = dict(preset=None, config=dataclasses.asdict(cfg), seed=cfg.seed, started=started, **provenance(p.device), processes=p.world, wall_seconds=round(state.seconds, 1),
         status='diverged' if wrong else 'complete' if state.step >= whole else 'truncated', why=wrong, steps=state.step, n_train=len(splits['train']), n_valid=len(splits['valid']),
-        metrics=dict(valid_acc=valid), alarms=state.alarms, restarts=state.restarts, curve=state.curve)
+        metrics=dict(valid_acc=valid), alarms=state.alarms, restarts=state.restarts, computed=state.computed, curve=state.curve)
     if p.first: write_json(made, record)
     p.wait()
     return record
