@@ -1,15 +1,17 @@
 # The book, in a few words: `make run` trains, measures and renders; `make test` checks.
-# All paths are relative and every tool is called through .venv/bin/python -m, so a checkout may lie in a folder with spaces.
+# All paths are relative and every tool is called through .venv/bin/python -m,
+# so a checkout may lie in a folder with spaces. Nothing here needs more than GNU make 3.81.
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lab records notebooks setup clean FORCE
+.PHONY: help run book test portable bench lab records notebooks setup clean FORCE
 PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.installed
 
-# Waiting threads spin for a moment and then sleep: two busy processes on two cores then stay out of each other's way.
+# Waiting threads spin for a moment and then sleep: two busy processes on two cores
+# then stay out of each other's way.
 OMP_WAIT_POLICY ?= PASSIVE
 GOMP_SPINCOUNT ?= 1000
-# glibc keeps the memory of a training step for the next one instead of handing it back; ignored elsewhere.
+# glibc keeps the memory of a training step for the next one; ignored elsewhere.
 MALLOC_MMAP_THRESHOLD_ ?= 4000000000
 MALLOC_TRIM_THRESHOLD_ ?= 4000000000
 # A kernel of this environment before one of the user's.
@@ -22,8 +24,14 @@ help: ## this list
 run: $(STAMP) ## set up, train and measure at preset digits, render the book into _book/html
 	@"$(PY)" scripts/run.py
 
+book: $(STAMP) ## the same, with every notebook executed anew
+	@"$(PY)" scripts/run.py --anew
+
 test: $(STAMP) ## set up, then every check, notebook and test; ends with "N passed, N failed"
 	@MPLBACKEND=agg "$(PY)" scripts/gate.py
+
+portable: $(STAMP) ## make test as on other machines: other CPUs, one thread, busy cores, other seeds; an hour or more
+	@MPLBACKEND=agg "$(PY)" scripts/portable.py
 
 bench: $(STAMP) ## measure the speed of everything on this machine, a few minutes; ends with each target and its verdict
 	@"$(PY)" -m jem_nb.cli bench
@@ -48,13 +56,6 @@ clean: ## remove the rendered book and the caches; .venv and data/ stay
 ifneq ($(shell test -x $(PY) && cat $(STAMP) 2>/dev/null),$(shell pwd -P))
 $(STAMP): FORCE
 endif
-$(STAMP): settings.ini setup.py pyproject.toml constraints.txt
-	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || { \
-	  echo "jem_nb needs Python 3.10 or newer; $(PYTHON) is older or not there. Try: make PYTHON=python3.12"; exit 1; }
-	@rm -f $(STAMP)
-	@"$(PY)" -c 'import sys, pip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || "$(PYTHON)" -m venv --clear .venv || { rm -rf .venv; \
-	  echo "This Python cannot make a virtual environment. On Debian and Ubuntu: apt install python3-venv; else choose another with make PYTHON=..."; exit 1; }
-	@echo "Installing into .venv (one to a few minutes, 1.5 GB or more)"
-	@"$(PY)" -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@"$(PY)" -m pip check
-	@pwd -P > $(STAMP)
+$(STAMP): settings.ini setup.py pyproject.toml constraints.txt scripts/install.py
+	@"$(PYTHON)" -c '' || { echo "There is no $(PYTHON) here. Try: make PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" scripts/install.py

@@ -11,7 +11,6 @@ __all__ = ['LIVE', 'SEEDS', 'SEEDS_LONG', 'MEASURED', 'CARDS', 'LIMITS', 'open_m
 import argparse, json, shutil, sys
 from pathlib import Path
 import torch
-from tqdm import tqdm
 import jem_nb
 from .bench import add_bench_options, bench_main
 from .checkpoint import CheckpointError, checkpoints
@@ -20,7 +19,7 @@ from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .precision import choose
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
-from .train import add_train_options, load_pretrained, load_weights, pretrained_names, provenance, run_from_options, say_result, slim_weights, train, write_json
+from .train import add_train_options, load_pretrained, load_weights, pretrained_names, progress_bar, provenance, run_from_options, say_result, slim_weights, train, write_json
 
 # %% ../nbs/29_cli.ipynb #open-model
 def open_model(
@@ -82,8 +81,8 @@ def measured(
     model, cfg:Config, parts=PARTS, **budget, # as for evaluate_model
 )->dict:                # the metrics
     "evaluate_model under a progress bar."
-    with tqdm(total=len(parts), desc=f'measuring {title}', unit='part', dynamic_ncols=True) as bar:
-        def say(part): bar.set_postfix_str(part); bar.update(len(begun) > 0); begun.append(part)
+    with progress_bar(len(parts), f'measuring {title}', 'part') as bar:
+        def say(part): bar.set_postfix_str(part, refresh=sys.stderr.isatty()); bar.update(len(begun) > 0); begun.append(part)
         begun = []
         out = evaluate_model(model, cfg, parts, say=say, **budget)
         bar.update(bar.total - bar.n)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['ADVICE', 'save_state', 'restore_state_', 'provenance', 'write_json', 'graceful', 'only_run', 'roll_back_',
-           'save_weights', 'load_weights', 'slim_weights', 'pretrained_names', 'weights_file', 'load_pretrained',
-           'train', 'how_to_compute', 'plot_curve', 'add_train_options', 'run_from_options', 'say_result', 'main']
+           'progress_bar', 'save_weights', 'load_weights', 'slim_weights', 'pretrained_names', 'weights_file',
+           'load_pretrained', 'train', 'how_to_compute', 'plot_curve', 'add_train_options', 'run_from_options',
+           'say_result', 'main']
 
 # %% ../nbs/19_train.ipynb #imports
 import argparse, csv, dataclasses, datetime, io, json, os, platform, signal, subprocess, sys, threading, time, warnings
@@ -146,16 +147,37 @@ def _write_curve(state, folder):
     text = io.StringIO(); w = csv.DictWriter(text, keys); w.writeheader(); w.writerows(state.curve)
     atomic_write(Path(folder) / 'curve.csv', text.getvalue().encode())
 
-def _bar(cfg, total, start, progress):
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')                            # a notebook without ipywidgets gets the bar as text
-        from tqdm.auto import tqdm
-    return tqdm(total=total, initial=start, disable=not progress, desc=f'{cfg.dataset} {"JEM" if needs_samples(cfg) else "classifier"} seed {cfg.seed}', unit='it', mininterval=.5, dynamic_ncols=True)
-
 def _board(folder, step): # TensorBoard's writer, or None where it is not installed
     try: from torch.utils.tensorboard import SummaryWriter
     except ImportError: return None
     return SummaryWriter(str(Path(folder) / 'tensorboard'), purge_step=step + 1)
+
+# %% ../nbs/19_train.ipynb #bar
+class _Lines:
+    "A file for tqdm: each state of the bar becomes a line of stderr."
+    def write(self, text):
+        if text := text.strip(): sys.stderr.write(text + '\n')
+    def flush(self): sys.stderr.flush()
+
+def progress_bar(
+    total:int,         # units of work in all
+    desc:str,          # what is being done
+    unit:str='it',     # name of a unit
+    initial:int=0,     # units that are done already
+    disable:bool=False,
+):                     # a tqdm
+    "A bar that moves on a terminal or in a notebook, else a line every ten seconds."
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')              # a notebook without ipywidgets gets the bar as text
+        from tqdm.auto import tqdm
+    how = dict(total=total, desc=desc, unit=unit, initial=initial, disable=disable)
+    if sys.stderr.isatty() or 'ipykernel' in sys.modules:
+        return tqdm(**how, mininterval=.5, dynamic_ncols=True)
+    return tqdm(**how, mininterval=10, maxinterval=10, miniters=1, file=_Lines())
+
+def _run_bar(cfg, total, start, progress):
+    kind = 'JEM' if needs_samples(cfg) else 'classifier'
+    return progress_bar(total, f'{cfg.dataset} {kind} seed {cfg.seed}', initial=start, disable=not progress)
 
 # %% ../nbs/19_train.ipynb #run-steps
 class _Loop: # what one call of train does between two alarms, and who looks on
@@ -163,13 +185,13 @@ class _Loop: # what one call of train does between two alarms, and who looks on
         self.state, self.cfg, self.splits, self.total, self.folder, self.p = state, cfg, splits, total, Path(folder), p
         self.per_epoch = len(splits['train']) // cfg.batch_size
         self.every = max(1, cfg.n_epochs * self.per_epoch // 200)
-        self.bar, self.board = _bar(cfg, total, state.step, progress and p.first), _board(folder, state.step) if p.first else None
+        self.bar, self.board = _run_bar(cfg, total, state.step, progress and p.first), _board(folder, state.step) if p.first else None
 
     def row(self): # a row of the curve
         s = self.state
         row = _curve_row(s.window, s); s.window.clear(); s.curve.append(row)
         gap = {'gap': f'{row["e_data"] - row["e_sample"]:.2f}'} if 'e_sample' in row else {}
-        self.bar.set_postfix(acc=f'{row["acc"]:.3f}', **gap, **({'alarms': len(s.alarms)} if s.alarms else {}))
+        self.bar.set_postfix(refresh=False, acc=f'{row["acc"]:.3f}', **gap, **({'alarms': len(s.alarms)} if s.alarms else {}))
         if self.p.first: _write_curve(s, self.folder)
         if self.board: [self.board.add_scalar(k, v, s.step) for k, v in row.items() if k != 'step']
 

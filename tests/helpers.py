@@ -13,6 +13,8 @@ from jem_nb.train import main
 
 ROOT = Path(__file__).parent.parent
 SMALL = '--preset digits --width 1 --n-steps 2 --batch-size 32 --buffer-size 200 --ckpt-every 5'.split()  # 39 steps an epoch
+SMALL += '--precision float32 --channels-last no'.split()  # not left to each process
+ROOM = 10  # minutes that a test may wait before it calls a process stuck; no test measures time
 TWO = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2']
 
 
@@ -24,9 +26,10 @@ def start(*words, **how):
     return subprocess.Popen([sys.executable, *map(str, words)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 
 
-def start_run(out, *words, torchrun=(), **how):
-    "`python -m jem_nb.train` for the small run in a folder, perhaps by torchrun."
-    return start(*torchrun, '-m', 'jem_nb.train', *SMALL, *words, '--out', out, **how)
+def start_run(out, *words, torchrun=(), pause=None, **how):
+    "`python -m jem_nb.train` for the small run in a folder, perhaps by torchrun; `pause`: a step at which it waits for a signal."
+    program = ['-m', 'jem_nb.train'] if pause is None else [ROOT / 'tests' / 'pausing_run.py', pause]
+    return start(*torchrun, *program, *SMALL, *words, '--out', out, **how)
 
 
 def run_here(out, *words):
@@ -34,7 +37,7 @@ def run_here(out, *words):
     return main([*SMALL, *map(str, words), '--out', str(out)])
 
 
-def end(p, timeout=150):
+def end(p, timeout=60 * ROOM):
     "(exit status, stdout, stderr) of a process, which must end by itself."
     try: out, err = p.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -56,7 +59,7 @@ def newest(folder): # step of the newest checkpoint, -1 for none
     return max((int(f.stem.split('-')[1]) for f in checkpoints(folder)), default=-1)
 
 
-def wait_for_step(folder, step, p, seconds=120):
+def wait_for_step(folder, step, p, seconds=60 * ROOM):
     "Wait until a run has written the checkpoint of a step, or a later one."
     until = time.monotonic() + seconds
     while newest(folder) < step:

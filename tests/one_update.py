@@ -13,7 +13,7 @@ from jem_nb.config import preset
 from jem_nb.data import load
 from jem_nb.distributed import processes
 
-SGD = dict(width=1, n_steps=1, batch_size=32, buffer_size=200, optimizer='sgd', beta1=0., schedule='step', px_weight=1., lr=1.)
+SGD = dict(precision='float32', channels_last=False, width=1, n_steps=1, batch_size=32, buffer_size=200, optimizer='sgd', beta1=0., schedule='step', px_weight=1., lr=1.)
 CASES = { # changes to SGD, and how many updates
     'plain': (dict(), 1),
     'separate_batches': (dict(separate_batches=True), 1),

@@ -5,7 +5,7 @@ import sys
 
 def fresh(code):
     "Run `code` in a new interpreter; its last printed line"
-    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
+    p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600)
     assert p.returncode == 0, p.stderr
     return p.stdout.strip().splitlines()[-1]
 

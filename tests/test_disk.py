@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from helpers import SMALL, end, finish, newest, same, start_run, wait_for_step
+from helpers import SMALL, end, finish, same, start_run, wait_for_step
 from jem_nb.checkpoint import FORMAT, CheckpointError, checkpoints, load_checkpoint
 from jem_nb.data import load
 from jem_nb.train import main
@@ -99,17 +99,18 @@ def test_closed_folder(name):
 
 def test_two_runs_in_one_folder(whole, tmp_path, capsys):
     "The second run in a folder is refused and the first ends undisturbed; a run that was killed keeps nobody out."
-    p = start_run(tmp_path, *ONE)
+    p = start_run(tmp_path, *ONE, pause=7)
     wait_for_step(tmp_path, 5, p)
     p.kill()
     assert end(p)[0] == -signal.SIGKILL
-    p = start_run(tmp_path, *ONE)
-    wait_for_step(tmp_path, newest(tmp_path) + 5, p)
+    p = start_run(tmp_path, *ONE, pause=12)
+    wait_for_step(tmp_path, 10, p)
     capsys.readouterr()
     assert here(tmp_path) == 2
     line, = capsys.readouterr().err.strip().splitlines()
     assert line.startswith('error: another run is writing to ') and 'choose another folder' in line
     assert p.poll() is None
+    p.send_signal(signal.SIGUSR1)                                  # go on
     finish(p)
     same(whole, tmp_path, 39)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers import SMALL, TWO, end, finish, newest, record_of, same, start, start_run, wait_for_step
+from helpers import ROOM, SMALL, TWO, end, finish, newest, record_of, same, start, start_run, wait_for_step
 from jem_nb.buffer import take_shard
 from jem_nb.checkpoint import checkpoints, load_checkpoint
 from jem_nb.distributed import Processes
@@ -74,7 +74,7 @@ def workers(launcher): # {rank: process number} of the processes that torchrun h
 
 def test_worker_killed(whole, tmp_path):
     "A process that is killed is started again by torchrun with the others, and the run ends bit for bit as undisturbed."
-    p = start_run(tmp_path, *SHORT, torchrun=[*TWO, '--max-restarts=2'])
+    p = start_run(tmp_path, *SHORT, torchrun=[*TWO, '--max-restarts=2'], pause=12)
     wait_for_step(tmp_path, 10, p)
     found = workers(p.pid)
     assert set(found) == {0, 1}
@@ -92,8 +92,8 @@ def machine(tmp_path):
     with socket.socket() as s: s.bind(('localhost', 0)); port = s.getsockname()[1]
     words = ['-m', 'torch.distributed.run', '--nnodes=2', '--nproc-per-node=1', '--max-restarts=2', '--rdzv-backend=c10d', f'--rdzv-endpoint=localhost:{port}', '--rdzv-id=jem']
     started = []
-    def launch():
-        p, until = start_run(tmp_path, *SHORT, torchrun=words), time.monotonic() + 60
+    def launch(pause=12):
+        p, until = start_run(tmp_path, *SHORT, torchrun=words, pause=pause), time.monotonic() + 60 * ROOM
         started.append(p)
         while True:                                                # until somebody listens, so that it is the first one who does
             try: socket.create_connection(('localhost', port), 1).close(); return p
@@ -113,7 +113,9 @@ def test_worker_killed_elsewhere(whole, tmp_path, machine, monkeypatch, store):
     a, b = machine(), machine()
     wait_for_step(tmp_path, 10, a)
     victim, = workers(b.pid).values()
+    other, = workers(a.pid).values()
     os.kill(victim, signal.SIGKILL)
+    os.kill(other, signal.SIGUSR1)                                 # go on, and find the other one gone
     finish(a), finish(b)
     assert record_of(tmp_path)['restarts'] and record_of(tmp_path)['processes'] == 2
     same(whole, tmp_path, STEPS)
@@ -125,8 +127,10 @@ def test_machine_lost(whole, tmp_path, machine, monkeypatch):
     a, b = machine(), machine()
     wait_for_step(tmp_path, 10, a)
     victim, = workers(b.pid).values()
+    other, = workers(a.pid).values()
     b.kill(); os.kill(victim, signal.SIGKILL); b.communicate()
-    c = machine()
+    os.kill(other, signal.SIGUSR1)                                 # go on, and find the other one gone
+    c = machine(pause=None)
     finish(a), finish(c)
     assert record_of(tmp_path)['restarts'] and record_of(tmp_path)['processes'] == 2
     same(whole, tmp_path, STEPS)
@@ -149,7 +153,7 @@ def test_world_size_changes(whole, tmp_path):
     assert alone(tmp_path / 'one', *words) == 0
     a, b = (load_checkpoint(tmp_path / f / 'model.safetensors')[0] for f in ('changed', 'one'))
     assert set(a) == set(b)
-    for k in a: assert (a[k] - b[k]).abs().max() < 1e-4, k
+    for k in a: assert (a[k] - b[k]).norm() <= .01 * b[k].norm(), k
     jem = shutil.copytree(whole, tmp_path / 'jem')
     assert alone(jem, '--n-epochs', 1) == 0
     record = record_of(jem)
