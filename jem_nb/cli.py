@@ -117,7 +117,9 @@ def make_run(
 
 # %% ../nbs/29_cli.ipynb #live-command
 def cmd_live(a): # jem_nb live
-    for m in ('baseline', 'jem'): make_run('digits', m, 0, project_data() / 'runs' / 'live' / m, say=lambda s: print(s, flush=True), **LIVE)
+    def say(text): print(text, flush=True) if a.table == 'no' else None
+    for m in ('baseline', 'jem'): make_run('digits', m, 0, project_data() / 'runs' / 'live' / m, say=say, **LIVE)
+    if a.table == 'no': return 0
     rows = [('accuracy, %', 'metrics.test.accuracy', 100, 1), ('ECE, %', 'metrics.test.ece', 100, 1), ('– its noise floor, %', 'metrics.test.ece_floor', 100, 1), ('AUROC, letters, log p(x)', 'metrics.ood.letters.log_p_x.auroc', 1, 2),
             ('accuracy under PGD, L∞ ε = 0.1, %', robust_at('linf', 0, .1), 100, 1)]
     print(model_table(read_records('digits'), {'baseline': 'baseline', 'JEM': 'jem'}, rows, note='"this machine" is one seed, trained just now.'))
@@ -216,7 +218,8 @@ def parser()->argparse.ArgumentParser:
             q.add_argument('--seed', type=int, default=0, help='of the chains (default: 0)')
             q.add_argument('--precision', default='auto', choices=('auto', 'float32', 'bfloat16'), help='of the chains (default: auto, what is faster here)')
             q.add_argument('--out', default='samples.png', help='file to write (default: samples.png)')
-    add('live', cmd_live, 'train and measure one seed of the baseline and the JEM at preset digits; what make run calls')
+    q = add('live', cmd_live, 'train and measure one seed of the baseline and the JEM at preset digits; what make run calls')
+    q.add_argument('--table', default='yes', choices=('yes', 'no'), help='print the table of results (default: yes)')
     q = add('runs', cmd_runs, 'list the committed records and the runs of this computer')
     q.add_argument('--preset', default=None, help='only this preset')
     q.add_argument('--root', default=None, help='folder with results/ and runs/ (default: data/ of the checkout)')

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 import jem_nb
 from .precision import choose, times_slower
-from .config import ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options, config_from_options, model_config
+from .config import ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options, config_from_options, model_config, seed_shift
 from .data import ImageSet, load, to_uint8, to_unit
 from .buffer import join_shards, take_shard
 from .checkpoint import CheckpointError, atomic_write, checkpoints, load_checkpoint, newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint, unpack_optimizer
@@ -74,7 +74,8 @@ def provenance(device='cpu')->dict: # commit, torch, python, device
             if commit and git('status', '--porcelain', '--', f'{here}/*.py').stdout.strip(): commit += '-dirty'
     except (OSError, subprocess.SubprocessError): pass
     name = torch.cuda.get_device_name(device) if torch.device(device).type == 'cuda' else f'CPU {platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} threads'
-    return dict(commit=commit, torch=torch.__version__, python=platform.python_version(), device=name)
+    shift = {'seed_shift': seed_shift()} if seed_shift() else {}
+    return dict(commit=commit, torch=torch.__version__, python=platform.python_version(), device=name, **shift)
 
 def write_json(path, obj)->Path: # the file
     "JSON, atomically."

@@ -1,13 +1,18 @@
-"""Execute the notebooks in order and render them as one linked HTML book.
+"""Render the notebooks as one linked HTML book, executing those whose stored outputs do not fit their inputs.
 
-  python scripts/book.py              execute copies into _book/, then render _book/html/index.html
+  python scripts/book.py              render into _book/html; pages as committed where nothing changed
+  python scripts/book.py --anew       the same, with every notebook executed
   python scripts/book.py --in-place   execute nbs/ itself without live records, clean, export (make notebooks)
 
-A notebook is executed again when its source, a module, the shipped weights or, from 20 on, a record changed.
-Two run at a time, one torch thread each. Files appear whole or not at all, so Ctrl-C is safe at any moment.
+What the outputs of a page depend on is hashed: its source, the modules it imports and those that they import, the
+shipped weights and, from 20 on, the records. nbs/executed.json holds the hashes of the outputs that are committed. A
+page that shows the live run of `make run` depends on its records as well. Two are executed at a time, one torch thread
+each. Files appear whole or not at all, so Ctrl-C is safe at any moment.
 """
 import argparse
+import ast
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -24,9 +29,11 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 NBS, BOOK = ROOT/'nbs', ROOT/'_book'
 CACHE, SRC, HTML = BOOK/'executed', BOOK/'src', BOOK/'html'
-ROOMS = {'0': 'The idea', '1': 'The machine', '2': 'The instruments', '3': 'The experiments',
-         '4': 'Beyond the paper', '9': 'Summary'}
-TIMEOUT = 600 # seconds for one notebook
+EXECUTED = NBS/'executed.json' # {notebook: fingerprint of the outputs that it stores}
+ROOMS = {'The idea': range(0, 9), 'The machine': range(9, 20), 'The instruments': range(20, 30),
+         'The experiments': range(30, 40), 'Beyond the paper': range(40, 50), 'In use': range(50, 90),
+         'Summary': range(90, 100)}
+STUCK = 45 * 60 # seconds without an end, after which a notebook is called stuck; nothing is near it
 REMOTE = re.compile(r'<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"') # what a page would fetch from a network
 CSS = '''.bd-page-width { max-width: 100rem; }
 .bd-main .bd-content .bd-article-container { max-width: 64em; }
@@ -63,15 +70,48 @@ def execute_one(source, target):
     return 0
 
 
-def fingerprint(nb_path):
-    "What the outputs of a notebook depend on"
-    h = hashlib.sha256(f'{sys.version} {os.environ.get("JEM_NB_DATA")} {os.environ.get("JEM_NB_LIVE")}'.encode())
-    for c in nbformat.read(nb_path, as_version=4).cells: h.update(f'{c.cell_type} {c.id} {c.source}'.encode())
-    files = [*ROOT.glob('jem_nb/**/*'), *NBS.glob('fixtures/**/*'), ROOT/'constraints.txt']
-    if nb_path.name >= '20': files += [*ROOT.glob('data/results/**/*.json*'), *ROOT.glob('data/runs/**/*.json*')]
-    for f in sorted(files):
-        if f.is_file() and '__pycache__' not in f.parts: h.update(str(f.relative_to(ROOT)).encode() + f.read_bytes())
+def imported(source): # names of our modules that a piece of Python imports
+    lines = [x for x in source.splitlines() if not re.match(r'\s*[%!?]', x)]
+    for node in ast.walk(ast.parse('\n'.join(lines))):
+        if isinstance(node, ast.Import): names = [a.name for a in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = ('jem_nb.' if node.level else '') + (node.module or '')
+            names = [module, *(f'{module}.{a.name}' for a in node.names)]
+        else: continue
+        yield from (n.split('.')[1] for n in names if n.startswith('jem_nb.'))
+
+
+def module_files(sources):
+    "The modules of jem_nb that pieces of Python rest on, the imports of imports included."
+    found, todo = {ROOT/'jem_nb/__init__.py', ROOT/'jem_nb/compat.py'}, list(sources)
+    while todo:
+        for name in set(imported(todo.pop())):
+            f = ROOT/f'jem_nb/{name}.py'
+            if f.is_file() and f not in found:
+                found.add(f)
+                todo.append(f.read_text(encoding='utf-8'))
+    return found
+
+
+def shows_live_run(cells): return any('live_record(' in c.source or 'book_models(' in c.source for c in cells)
+
+
+def fingerprint(nb_path, live=True):
+    "What the outputs of a notebook depend on, hashed; `live`: the records of `make run` too, where the page shows them"
+    cells = nbformat.read(nb_path, as_version=4).cells
+    code = [c for c in cells if c.cell_type == 'code']
+    h = hashlib.sha256()
+    for c in code: h.update(f'{c.id} {c.source}'.encode())
+    files = {*module_files(c.source for c in code), *NBS.glob('fixtures/**/*')}
+    if ROOT/'jem_nb/train.py' in files: files |= set(ROOT.glob('jem_nb/weights/*'))
+    if nb_path.name >= '20': files |= set(ROOT.glob('data/results/**/*.json'))
+    if live and shows_live_run(cells): files |= set(ROOT.glob('data/runs/live/*/evaluated.json'))
+    for f in sorted(f for f in files if f.is_file()): h.update(str(f.relative_to(ROOT)).encode() + f.read_bytes())
     return h.hexdigest()[:16]
+
+
+def with_stored_outputs(nb_path, target): # the committed outputs between the sources as they are now
+    write_whole(target, nb_path.read_text(encoding='utf-8'))
 
 
 def code_cells(nb_path): return sum(c.cell_type == 'code' for c in nbformat.read(nb_path, as_version=4).cells)
@@ -91,12 +131,12 @@ def execute_all(jobs, live=True):
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         procs.append(p)
         late = []
-        timer = Timer(TIMEOUT, lambda: (late.append(1), p.send_signal(signal.SIGINT), Timer(10, p.kill).start()))
+        timer = Timer(STUCK, lambda: (late.append(1), p.send_signal(signal.SIGINT), Timer(10, p.kill).start()))
         timer.start()
         for _ in p.stdout: bar.update()
         err = p.stderr.read()
         timer.cancel()
-        return f'took longer than {TIMEOUT} s' if late else err if p.wait() else None
+        return f'stuck: no end after {STUCK // 60} minutes' if late else err if p.wait() else None
 
     with ThreadPoolExecutor(2) as pool:
         futures = {pool.submit(one, s, t): s.stem for s, t in jobs}
@@ -165,8 +205,8 @@ def index(cfg, names):
     "The first page: every notebook in reading order with its claim; the hidden lists give previous and next"
     out = [f'# {cfg["title"]}', cfg['description'] + '.',
            'Each page is a notebook. What it says is executed there, and the cells with a blue edge are the package itself.']
-    for digit, room in ROOMS.items():
-        here = [n for n in names if n[0] == digit]
+    for room, numbers in ROOMS.items():
+        here = [n for n in names if int(n[:2]) in numbers]
         if not here: continue
         out += [f'## {room}']
         for n in here:
@@ -176,15 +216,15 @@ def index(cfg, names):
     return '\n\n'.join(out) + '\n'
 
 
-def render(names):
-    "Write the sources of the book, run Sphinx into a fresh folder, put it in place"
+def render(files):
+    "Write the sources of the book from {name: executed notebook}, run Sphinx into a fresh folder, put it in place"
     import mathjax
     from sphinx.cmd.build import build_main
-    cfg = settings()
+    cfg, names = settings(), list(files)
     for old in SRC.glob('*.ipynb'):
         if old.stem not in names: old.unlink()
     for n in names:
-        nb = nbformat.read(next(CACHE.glob(f'{n}.*.ipynb')), as_version=4)
+        nb = nbformat.read(files[n], as_version=4)
         write_whole(SRC/f'{n}.ipynb', nbformat.writes(page(nb, names)) + '\n')
     write_whole(SRC/'conf.py', conf(cfg))
     write_whole(SRC/'index.md', index(cfg, names))
@@ -205,17 +245,21 @@ def render(names):
     return 0
 
 
+def lines_of(complaint): # of a kernel's traceback, without colours and the kernel's own words
+    text = re.sub(r'\x1b\[[\d;]*m', '', complaint).strip()
+    return [x for x in text.splitlines() if not x.startswith('[IPKernelApp]')]
+
+
 def report(failed):
-    "Show the cell and the traceback of each failure"
+    "Show the cell and the traceback of each failure."
     for name, complaint in failed.items():
-        lines = [x for x in re.sub(r'\x1b\[[\d;]*m', '', complaint).strip().splitlines() if not x.startswith('[IPKernelApp]')]
-        print(f'\n{"="*20} {name} {"="*20}', *lines, sep='\n', file=sys.stderr)
+        print(f'\n{"=" * 20} {name} {"=" * 20}', *lines_of(complaint), sep='\n', file=sys.stderr)
     if failed: print(f'\n{len(failed)} notebooks failed: {", ".join(failed)}', file=sys.stderr)
     return int(bool(failed))
 
 
 def in_place(paths):
-    "Execute nbs/ itself, then clean and export as nbdev does"
+    "Execute nbs/ itself, clean and export as nbdev does, and note what the outputs rest on."
     from nbdev.clean import nbdev_clean
     from nbdev.doclinks import nbdev_export
     os.chdir(ROOT)
@@ -223,25 +267,51 @@ def in_place(paths):
     failed = execute_all([(p, p) for p in paths], live=False)
     nbdev_clean()
     nbdev_export()
+    known = json.loads(EXECUTED.read_text()) if EXECUTED.exists() else {}
+    known |= {p.stem: fingerprint(p, live=False) for p in paths if p.stem not in failed}
+    names = sorted(p.stem for p in NBS.glob('[0-9]*.ipynb'))
+    write_whole(EXECUTED, json.dumps({n: known[n] for n in names if n in known}, indent=1) + '\n')
     return report(failed)
 
 
+def bring_up_to_date(paths, anew):
+    "{name: file} of the pages, executed where their inputs changed; {name: complaint} of those that failed."
+    stored = json.loads(EXECUTED.read_text()) if EXECUTED.exists() else {}
+    targets = {p: CACHE/f'{p.stem}.{fingerprint(p)}.ipynb' for p in paths}
+    todo, kept = [], 0
+    for p, t in targets.items():
+        if t.exists() and not anew: continue
+        if not anew and stored.get(p.stem) == fingerprint(p):
+            with_stored_outputs(p, t)
+            kept += 1
+        else: todo.append((p, t))
+    print(f'{len(paths)} notebooks: {len(todo)} to execute, {kept} as committed, '
+          f'{len(paths) - len(todo) - kept} unchanged since they last were', flush=True)
+    failed = execute_all(todo)
+    for p in targets:
+        if p.stem not in failed: continue
+        targets[p] = targets[p].with_suffix('.failed.ipynb')       # shown as committed, and tried again next time
+        with_stored_outputs(p, targets[p])
+    for f in set(CACHE.glob('*')) - set(targets.values()): f.unlink()
+    return {p.stem: t for p, t in targets.items()}, failed
+
+
 def main():
-    ap = argparse.ArgumentParser(description='Execute the notebooks and render the book.')
+    ap = argparse.ArgumentParser(description='Render the book, executing the notebooks whose inputs changed.')
+    ap.add_argument('--anew', action='store_true', help='execute every notebook')
     ap.add_argument('--in-place', action='store_true', help='execute nbs/ itself, clean and export; render nothing')
+    ap.add_argument('--only', default='', metavar='WORD', help='with --in-place: only what has this in its name')
+    ap.add_argument('--failures', type=Path, help='file for the names and reasons of pages that failed, as JSON')
     ap.add_argument('--execute', nargs=2, metavar=('SOURCE', 'TARGET'), help=argparse.SUPPRESS)
     a = ap.parse_args()
     if a.execute: return execute_one(*map(Path, a.execute))
-    paths = sorted(NBS.glob('[0-9]*.ipynb'))
+    paths = sorted(p for p in NBS.glob('[0-9]*.ipynb') if a.only in p.stem)
     if a.in_place: return in_place(paths)
-    targets = {p: CACHE/f'{p.stem}.{fingerprint(p)}.ipynb' for p in paths}
-    todo = [(p, t) for p, t in targets.items() if not t.exists()]
-    print(f'{len(paths)} notebooks: {len(todo)} to execute, {len(paths) - len(todo)} unchanged since they last were', flush=True)
-    if report(execute_all(todo)): return 1
-    for f in CACHE.glob('*'):
-        if f not in targets.values(): f.unlink()
+    files, failed = bring_up_to_date(paths, a.anew)
+    report(failed)
+    if a.failures: write_whole(a.failures, json.dumps({k: lines_of(v)[-1] for k, v in failed.items()}))
     print('rendering, about ten seconds', flush=True)
-    return render([p.stem for p in paths])
+    return render(files) or int(bool(failed))
 
 
 if __name__ == '__main__':

@@ -2,8 +2,11 @@
 
   python scripts/gate.py               all of it
   python scripts/gate.py --only WORD   the checks whose name contains WORD, e.g. --only imports or --only 13_sgld
+  python scripts/gate.py --workers 1   one notebook or test file at a time; default: one for each core
+  python scripts/gate.py --slow fail   a page that computes too long fails; default: a warning
 
-The working tree is only read: cleaning and exporting happen in a copy.
+The working tree is only read: cleaning and exporting happen in a copy. No clock decides: what is too slow is judged
+by seconds of computing, scaled by what this machine needs for a fixed piece of work.
 """
 import argparse
 import ast
@@ -11,19 +14,28 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Timer
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT/'nbs', ROOT/'jem_nb'
 BY_HAND = {'__init__', '_modidx', 'compat'}  # modules of jem_nb that no notebook exports
-NB_TIMEOUT, NB_CPU, NB_BYTES = 240, 90, 450_000  # wall seconds, seconds of computing, bytes
+NB_BYTES = 450_000
+PAGE_CPU = 120      # seconds of computing on the reference machine, after which a page or test file is called slow
+STUCK = 45 * 60     # seconds without an end, after which a process is called stuck; nothing is near it
+REFERENCE = 2.0     # seconds of computing of PROBE on the reference machine, two cores with AVX2
+TRAINING = ('18_step', '19_train', '27_evaluate', '40_stability') # pages that train, run again as on another CPU
+LONGEST = ('test_processes', '33_robustness', '00_energy', '19_train', 'test_interrupt', '30_hybrid', '40_stability',
+           'test_bench', '28_bench', '44_noise', 'test_disk') # begun first, so that no core waits at the end
 MACHINE = re.compile(r'(?<![\w.:/])/(?:root|home|tmp|work|Users|opt|usr|private|mnt|var)/[\w.-]')
 ADDRESS = re.compile(r'\bat 0x[0-9a-f]{6,}')
 BAR = re.compile(r'\d+%\|.*\||\bit/s\b|\bs/it\b')
@@ -186,56 +198,160 @@ CHECKS = [ids_and_outputs, in_sync, no_orphans, lint, imports_downward, house_ru
 
 # ---- what is run ----
 
-def run_notebook(path):
-    "(complaint or None, seconds): nbdev's test of one notebook in its own process, which may compute for NB_CPU seconds"
-    code = ('import os, sys; from pathlib import Path; from nbdev.test import test_nb; from nbdev.config import get_config\n'
-            'ok, _ = test_nb(Path(sys.argv[1]), skip_flags=get_config().tst_flags.split(), basepath=sys.argv[2])\n'
-            'print("\\ncomputed for", sum(os.times()[:4])); sys.exit(not ok)')
-    env = dict(os.environ, OMP_NUM_THREADS='1', OMP_WAIT_POLICY='PASSIVE', MPLBACKEND='agg', JEM_NB_LIVE='0', TQDM_DISABLE='1')
-    start = time.time()
-    try: p = subprocess.run([sys.executable, '-c', code, str(path), str(ROOT)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=NB_TIMEOUT)
-    except subprocess.TimeoutExpired: return f'took longer than {NB_TIMEOUT} s', NB_TIMEOUT
-    took = time.time() - start
-    if not p.returncode and (cpu := float(p.stdout.split()[-1])) > NB_CPU: return f'computes for {cpu:.0f} s, {NB_CPU} are allowed', took
-    return (re.sub(r'\x1b\[[\d;]*m', '', p.stderr or p.stdout).strip()[-6000:] or f'exit code {p.returncode}') if p.returncode else None, took
+PROBE = """
+import os, time, torch
+torch.set_num_threads(1)
+x, w = torch.ones(16, 32, 16, 16), torch.ones(32, 32, 3, 3)
+a = torch.ones(384, 384)
+best = 1e9
+for _ in range(3):
+    t = time.process_time()
+    for _ in range(40): torch.conv2d(x, w, padding=1)
+    for _ in range(40): a @ a
+    sum(i * i for i in range(3_000_000))
+    best = min(best, time.process_time() - t)
+print(best)
+"""
 
 
-def run_pytest():
-    "[(test, complaint or None)] of tests/"
+def environment(**more):
+    "What every notebook and test file runs in: one thread each, nothing drawn on a screen, no live run."
+    return {**os.environ, 'OMP_NUM_THREADS': '1', 'OMP_WAIT_POLICY': 'PASSIVE', 'MPLBACKEND': 'agg',
+            'JEM_NB_LIVE': '0', 'TQDM_DISABLE': '1', 'PYTHONDONTWRITEBYTECODE': '1', **more}
+
+
+def slowness():
+    "How many times as long as the reference machine this one computes for a fixed piece of work; at least 1."
+    p = subprocess.run([sys.executable, '-c', PROBE], env=environment(), capture_output=True, text=True, check=True)
+    return max(1., float(p.stdout) / REFERENCE)
+
+
+OTHER_CPU = dict(ONEDNN_MAX_CPU_ISA='AVX2', ATEN_CPU_CAPABILITY='avx2')
+
+
+def has_more_than_avx2():
+    "Whether OTHER_CPU makes a difference on this machine."
+    code = 'import torch; print(torch.backends.cpu.get_cpu_capability())'
+    p = subprocess.run([sys.executable, '-c', code], env=environment(), capture_output=True, text=True, check=True)
+    return p.stdout.strip() not in ('AVX2', 'DEFAULT', 'NO AVX')
+
+
+@dataclass
+class Job:
+    "A notebook or a file of tests, to be run in a process of its own."
+    path: Path
+    under: dict = field(default_factory=dict) # variables of the environment that stand for another machine
+
+    @property
+    def name(self):
+        what = 'notebook' if self.path.suffix == '.ipynb' else 'tests'
+        return f'{what} {self.path.stem}' + ' under AVX2' * bool(self.under)
+
+
+NOTEBOOK = """
+import sys
+from pathlib import Path
+from nbdev.test import test_nb
+from nbdev.config import get_config
+ok, _ = test_nb(Path(sys.argv[1]), skip_flags=get_config().tst_flags.split(), basepath=sys.argv[2])
+sys.exit(not ok)
+"""
+
+
+def computed(words, env, log):
+    "(exit status or None where it was stuck, seconds of computing with all its children) of a process."
+    with open(log, 'w') as f:
+        p = subprocess.Popen(words, cwd=ROOT, env=env, stdout=f, stderr=subprocess.STDOUT, start_new_session=True)
+        timer = Timer(STUCK, lambda: os.killpg(p.pid, signal.SIGKILL))
+        timer.start()
+        _, status, used = os.wait4(p.pid, 0)
+        stuck = not timer.is_alive()
+        timer.cancel()
+        p.returncode = os.waitstatus_to_exitcode(status)
+    return None if stuck else p.returncode, used.ru_utime + used.ru_stime
+
+
+def plain(text, most=6000): # the end of what a process said, without colours
+    return re.sub(r'\x1b\[[\d;]*m', '', text).strip()[-most:]
+
+
+def run_job(job):
+    "([(name, complaint or None)], seconds of computing) of a job."
+    env = environment(**job.under)
     with tempfile.TemporaryDirectory() as tmp:
-        xml = Path(tmp)/'report.xml'
-        env = dict(os.environ, MPLBACKEND='agg', JEM_NB_LIVE='0', OMP_NUM_THREADS='1', PYTHONDONTWRITEBYTECODE='1')
-        p = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', f'--junitxml={xml}', 'tests'], cwd=ROOT, env=env, capture_output=True, text=True)
-        cases = list(ET.parse(xml).iter('testcase')) if xml.exists() else []
-    out = [(f'{c.get("classname")}::{c.get("name")}', next((e.get('message', '') + '\n' + (e.text or '') for e in c if e.tag in ('failure', 'error')), None)) for c in cases]
-    if p.returncode and all(c is None for _, c in out): out.append(('pytest', (p.stdout + p.stderr).strip()[-3000:]))
-    return out
+        log, xml = Path(tmp)/'log', Path(tmp)/'report.xml'
+        if job.path.suffix == '.ipynb': words = ['-c', NOTEBOOK, job.path, ROOT]
+        else: words = ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', f'--junitxml={xml}', job.path]
+        status, seconds = computed([sys.executable, *map(str, words)], env, log)
+        said = plain(log.read_text(errors='replace')) or f'exit status {status}'
+        found = list(ET.parse(xml).iter('testcase')) if xml.exists() else []
+    if status is None: said = f'stuck: no end after {STUCK // 60} minutes. It said:\n{said}'
+    results = [(f'{job.path.stem}::{c.get("name")}', failure(c)) for c in found]
+    if status == 0: return results or [(job.name, None)], seconds
+    if all(c is None for _, c in results): results.append((job.name, said)) # it failed, and no test says why
+    return results, seconds
 
 
-def main():
-    ap = argparse.ArgumentParser(description='Check, execute and test everything.')
-    ap.add_argument('--only', default='', metavar='WORD', help='only what has this in its name')
-    only, tally = ap.parse_args().only, []
+def failure(case): # of a test in pytest's report, or None
+    bad = next((e for e in case if e.tag in ('failure', 'error')), None)
+    return None if bad is None else bad.get('message', '') + '\n' + (bad.text or '')
 
-    def tell(name, complaint, seconds=None):
-        tally.append(complaint is None)
-        print(f'{"ok  " if complaint is None else "FAIL"}  {name}' + (f'  ({seconds:.0f} s)' if seconds else ''), flush=True)
-        if complaint: print('      ' + complaint.replace('\n', '\n      '), flush=True)
 
+def jobs_for(only):
+    "What has `only` in its name, the longest first."
+    paths = [nb.path for nb in notebooks()] + sorted((ROOT/'tests').glob('test_*.py'))
+    found = [Job(p) for p in paths]
+    if has_more_than_avx2(): found += [Job(nb.path, OTHER_CPU) for nb in notebooks() if nb.name in TRAINING]
+    rank = {name: i for i, name in enumerate(LONGEST)}
+    return sorted((j for j in found if only in j.name), key=lambda j: rank.get(j.path.stem, len(rank)))
+
+
+def static_checks(only, tell):
+    "The checks that run nothing."
     for check in CHECKS:
         if only not in check.__doc__: continue
         try: found = list(check())
         except Exception as e: found = [f'{type(e).__name__}: {e}']
         tell(check.__doc__, '\n'.join(found) or None)
-    paths = [nb.path for nb in notebooks() if only in nb.name]
-    with ThreadPoolExecutor(2) as pool:
+
+
+def options():
+    ap = argparse.ArgumentParser(description='Check, execute and test everything.')
+    ap.add_argument('--only', default='', metavar='WORD', help='only what has this in its name')
+    ap.add_argument('--workers', type=int, default=os.cpu_count(), help='processes at a time (default: one for each core)')
+    ap.add_argument('--slow', choices=('warn', 'fail'), default='warn', help='what a page is that computes too long')
+    return ap.parse_args()
+
+
+def main():
+    a, tally, late, began = options(), [], [], time.time()
+
+    def tell(name, complaint, seconds=None):
+        tally.append(complaint is None)
+        cpu = '' if seconds is None else f'  ({seconds:.0f} s of computing)'
+        print(f'{"ok  " if complaint is None else "FAIL"}  {name}{cpu}', flush=True)
+        if complaint: print('      ' + complaint.replace('\n', '\n      '), flush=True)
+
+    static_checks(a.only, tell)
+    todo = jobs_for(a.only)
+    scale = slowness() if todo else 1.
+    allowed = PAGE_CPU * scale
+    with ThreadPoolExecutor(a.workers) as pool:
+        running = {pool.submit(run_job, j): j for j in todo}
         try:
-            for path, result in zip(paths, pool.map(run_notebook, paths)): tell(f'notebook {path.stem}', *result)
+            for f in as_completed(running):
+                results, seconds = f.result()
+                for name, complaint in results: tell(name, complaint, seconds if len(results) == 1 else None)
+                if seconds > allowed: late.append((running[f].name, seconds))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    if only in 'pytest':
-        for name, complaint in run_pytest(): tell(name, complaint)
+    for name, seconds in late:
+        words = f'{name} computes for {seconds:.0f} s; {allowed:.0f} are meant to be enough (this machine: {scale:.1f} times the reference)'
+        if a.slow == 'fail': tell('speed', words)
+        else: print(f'slow  {words}', flush=True)
+    minutes = (time.time() - began) / 60
+    print(f'{minutes:.1f} minutes; {len(todo)} notebooks and test files run, {a.workers} at a time')
     print(f'{sum(tally)} passed, {len(tally) - sum(tally)} failed')
     return int(not all(tally) or not tally)
 
