@@ -82,7 +82,7 @@ def check_data(
         Processes(0, world).share(n_chains(cfg), 'n_chains')
         slots = world * (k if cfg.class_cond else 1)
         if cfg.state_clamp and cfg.noise_levels == 'fixed' and cfg.data_noise >= .1 and cfg.state_clamp < 1 + 2 * cfg.data_noise:
-            warnings.warn(f'state_clamp={cfg.state_clamp:g} beside data_noise={cfg.data_noise:g}: on a flat background at the edge of the range the noise puts pixels where no chain can follow, and the model may take the noise for the data; give room, state_clamp={1 + 4 * cfg.data_noise:g} (see 40_stability)', stacklevel=2)
+            warnings.warn(f'state_clamp={cfg.state_clamp:g} beside data_noise={cfg.data_noise:g}: on a flat background at the edge of the range the noise puts pixels where no chain can follow, and the model may take the noise for the data; give room, state_clamp={1 + 4 * cfg.data_noise:g} (see 44_noise)', stacklevel=2)
         if cfg.buffer_size % slots: raise ValueError(f'buffer_size={cfg.buffer_size} cannot be shared by {k if cfg.class_cond else 1} class blocks and {world} processes: make it a multiple of {slots}')
 
 def needs_samples(cfg:Config)->bool: return cfg.px_weight > 0 or cfg.pxy_weight > 0 or cfg.energy_l2 > 0 # whether chains are walked
