@@ -115,7 +115,7 @@ def only_run(
         if p.first: lock.release()
 
 # %% ../nbs/19_train.ipynb #roll-back-code
-ADVICE = ('What helps most often: more SGLD steps (--n-steps), chains that start near the data (--init informative), --energy-l2 0.1. What helps some runs: a much lower learning rate, a much smaller --px-weight, more data noise, '
+ADVICE = ('What helps most often: chains that start near the data (--init informative), --energy-l2 0.1, more SGLD steps (--n-steps). What helps some runs: a much lower learning rate, a much smaller --px-weight, more data noise, '
     'clamps with room for that noise (--grad-clamp 1, and --state-clamp at 1 + 4 * data_noise). 40_stability compares them')
 
 def roll_back_(
