@@ -19,7 +19,7 @@ from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .precision import choose
 from .results import append_record, check_record, model_table, project_data, read_records, robust_at
-from .train import add_train_options, load_pretrained, load_weights, pretrained_names, progress_bar, provenance, run_from_options, say_result, slim_weights, train, write_json
+from .train import add_train_options, load_pretrained, load_weights, plain_warnings, pretrained_names, progress_bar, provenance, run_from_options, say_result, slim_weights, train, write_json
 
 # %% ../nbs/29_cli.ipynb #open-model
 def open_model(
@@ -235,7 +235,8 @@ def parser()->argparse.ArgumentParser:
 def main(argv=None)->int: # exit status: 0, 1 diverged, 2 bad input, 130 stopped
     "The console script `jem_nb`, and `python -m jem_nb.cli`."
     a = parser().parse_args(argv)
-    try: return a.fn(a)
+    try:
+        with plain_warnings(): return a.fn(a)
     except KeyboardInterrupt as e: print(e or 'stopped; the same command goes on', file=sys.stderr); return 130
     except (ValueError, TypeError, OSError, CheckpointError) as e: sys.stderr.write(f'error: {e}\n'); return 2  # one write: many processes may say it at once
 

@@ -6,7 +6,7 @@
 __all__ = ['ADVICE', 'save_state', 'restore_state_', 'provenance', 'write_json', 'graceful', 'only_run', 'roll_back_',
            'progress_bar', 'save_weights', 'load_weights', 'slim_weights', 'pretrained_names', 'weights_file',
            'load_pretrained', 'train', 'how_to_compute', 'plot_curve', 'add_train_options', 'run_from_options',
-           'say_result', 'main']
+           'say_result', 'plain_warnings', 'main']
 
 # %% ../nbs/19_train.ipynb #imports
 import argparse, csv, dataclasses, datetime, io, json, os, platform, signal, subprocess, sys, threading, time, warnings
@@ -434,10 +434,18 @@ def say_result(r:dict)->int: # r: the record; exit status
         if r['why']: print(f'why: {r["why"]}, after {len(r["alarms"]) - 1} roll-backs. The last good checkpoint is kept; --retries {2 * len(r["alarms"])} goes on from it. {ADVICE}')
     return 1 if r['status'] == 'diverged' else 0
 
+@contextmanager
+def plain_warnings():
+    "Inside the block a warning is one line on stderr, as a command line should have it."
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *place, **more: print(f'warning: {message}', file=sys.stderr)
+        yield
+
 def main(argv=None)->int: # exit status
     "python -m jem_nb.train"
     args = add_train_options(OneLineParser(prog='python -m jem_nb.train', description='Train a JEM or one of its comparisons.')).parse_args(argv)
-    try: r = run_from_options(args)
+    try:
+        with plain_warnings(): r = run_from_options(args)
     except KeyboardInterrupt as e: print(str(e) or 'stopped', file=sys.stderr); return 130
     except (ValueError, TypeError, OSError, CheckpointError) as e: sys.stderr.write(f'error: {e}\n'); return 2  # one write: many processes may say it at once
     return say_result(r)

@@ -173,7 +173,8 @@ def page(nb, names):
             c.source = re.sub(r'(?<![\[`])`(\d\d_\w+)`(?!`)', lambda m: f'[{m[0]}]({m[1]})' if m[1] in names else m[0], c.source)
         lines = c.source.splitlines()
         marks = ' '.join(x for x in lines if x.lstrip().startswith('#|')) if c.cell_type == 'code' else ''
-        if re.search(r'#\|\s*(hide|default_exp)\b', marks): continue
+        if re.search(r'#\|\s*(hide(?![-_])|default_exp)\b', marks): continue
+        if re.search(r'#\|\s*hide[-_]input\b', marks): c.metadata['tags'] = ['hide-input'] # a fold
         if re.search(r'#\|\s*exports?\b', marks): c.metadata['tags'] = ['exported']
         c.source = '\n'.join(x for x in lines if c.cell_type != 'code' or not x.lstrip().startswith('#|')).strip('\n')
         if c.source: kept.append(c)
