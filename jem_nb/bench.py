@@ -256,6 +256,7 @@ def _busy(n): # processes that do nothing but keep cores busy
 
 def cpu_settings(
     case:Case, repeats:int=3, # case: of an iteration with two steps
+    few:bool=False,           # two settings only: to see that it runs
 )->dict: # {name: {seconds, faults}}, medians
     "What the allocator and waiting threads do to an iteration on this CPU: one setting a process, a thread for each core unless said."
     n, out = os.cpu_count(), {}
@@ -263,6 +264,7 @@ def cpu_settings(
     rows = {'allocator as it is': (dict(keep=False, threads=n), 0)}
     for name, env in waits.items(): rows |= {f'{name}, {where}': (dict(env=env, threads=n), busy) for busy, where in enumerate(('alone', 'beside a busy process'))}
     rows['one thread, beside a busy process'] = (dict(threads=1), 1)
+    if few: rows = {k: rows[k] for k in ('allocator as it is', 'as jem_nb sets it, beside a busy process')}
     for name, (how, busy) in rows.items():
         with worker('fast', dataclasses.replace(case, n_steps=2), **how) as once:
             once('iteration'); once('iteration')
@@ -437,7 +439,7 @@ def bench(
     table = dict(batch=(SMALL_CASES[0], (4, 8))) if quick else GROWTH
     jobs = dict(speed=lambda: None, growth=lambda: growth(device, repeats, table), pipeline=lambda: pipeline(device=device, n=128 if quick else 2048),
         profile=lambda: profile(main, device, 1 if quick else 2), memory=lambda: [dict(name=c.name, batch=c.batch, **peak_memory(dataclasses.replace(c, n_steps=2), device)) for c in cases if not c.compile],
-        settings=lambda: None if cuda else cpu_settings(main), processes=lambda: None if cuda else two_processes(3 if quick else 60), **{'import': lambda: import_cost(repeats)})
+        settings=lambda: None if cuda else cpu_settings(main, few=quick), processes=lambda: None if cuda else two_processes(3 if quick else 60), **{'import': lambda: import_cost(repeats)})
     started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
     def late(): return time.perf_counter() - t0 > 60 * minutes
     def record(): return check_record(dict(experiment='bench', preset=m['kind'], model='jem', config=dataclasses.asdict(settled(case_config(main), Processes(device=device))), seed=0, started=started, **provenance(device), cores=os.cpu_count(),

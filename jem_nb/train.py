@@ -171,7 +171,8 @@ def progress_bar(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')              # a notebook without ipywidgets gets the bar as text
         from tqdm.auto import tqdm
-    how = dict(total=total, desc=desc, unit=unit, initial=initial, disable=disable)
+    how = dict(total=total, desc=desc, unit=unit, initial=initial)
+    if disable: how['disable'] = True                # else as TQDM_DISABLE says
     if sys.stderr.isatty() or 'ipykernel' in sys.modules:
         return tqdm(**how, mininterval=.5, dynamic_ncols=True)
     return tqdm(**how, mininterval=10, maxinterval=10, miniters=1, file=_Lines())
@@ -438,6 +439,7 @@ def say_result(r:dict)->int: # r: the record; exit status
 def plain_warnings():
     "Inside the block a warning is one line on stderr, as a command line should have it."
     with warnings.catch_warnings():
+        warnings.simplefilter('default')
         warnings.showwarning = lambda message, *place, **more: print(f'warning: {message}', file=sys.stderr)
         yield
 

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT/'nbs', ROOT/'jem_nb'
 BY_HAND = {'__init__', '_modidx', 'compat'}  # modules of jem_nb that no notebook exports
 NB_BYTES = 450_000
-PAGE_CPU = 120      # seconds of computing on the reference machine, after which a page or test file is called slow
+PAGE_CPU, TESTS_CPU = 120, 400 # seconds of computing on the reference machine that are enough for a page, a test file
 STUCK = 45 * 60     # seconds without an end, after which a process is called stuck; nothing is near it
 REFERENCE = 2.0     # seconds of computing of PROBE on the reference machine, two cores with AVX2
 TRAINING = ('18_step', '19_train', '27_evaluate', '40_stability') # pages that train, run again as on another CPU
@@ -335,18 +335,19 @@ def main():
     static_checks(a.only, tell)
     todo = jobs_for(a.only)
     scale = slowness() if todo else 1.
-    allowed = PAGE_CPU * scale
+    def enough(job): return scale * (PAGE_CPU if job.path.suffix == '.ipynb' else TESTS_CPU)
     with ThreadPoolExecutor(a.workers) as pool:
         running = {pool.submit(run_job, j): j for j in todo}
         try:
             for f in as_completed(running):
                 results, seconds = f.result()
                 for name, complaint in results: tell(name, complaint, seconds if len(results) == 1 else None)
-                if seconds > allowed: late.append((running[f].name, seconds))
+                job = running[f]
+                if seconds > enough(job): late.append((job.name, seconds, enough(job)))
         except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
-    for name, seconds in late:
+    for name, seconds, allowed in late:
         words = f'{name} computes for {seconds:.0f} s; {allowed:.0f} are meant to be enough (this machine: {scale:.1f} times the reference)'
         if a.slow == 'fail': tell('speed', words)
         else: print(f'slow  {words}', flush=True)
