@@ -32,7 +32,7 @@ BY_HAND = {'__init__', '_modidx', 'compat'}  # modules of jem_nb that no noteboo
 NB_BYTES = 450_000
 PAGE_CPU, TESTS_CPU = 120, 400 # seconds of computing on the reference machine that are enough for a page, a test file
 STUCK = 45 * 60     # seconds without an end, after which a process is called stuck; nothing is near it
-REFERENCE = 2.0     # seconds of computing of PROBE on the reference machine, two cores with AVX2
+REFERENCE = 0.3     # seconds of computing of PROBE on the reference machine, two cores with AVX2
 TRAINING = ('18_step', '19_train', '27_evaluate', '40_stability') # pages that train, run again as on another CPU
 LONGEST = ('test_processes', '33_robustness', '00_energy', '19_train', 'test_interrupt', '30_hybrid', '40_stability',
            'test_bench', '28_bench', '44_noise', 'test_disk') # begun first, so that no core waits at the end

@@ -44,7 +44,7 @@ def run(name):
     env, options, load = VARIANTS[name]
     log, start = ROOT/'_book'/f'portable-{name}.log', time.time()
     log.parent.mkdir(exist_ok=True)
-    with busy(load * os.cpu_count()), open(log, 'w') as f:
+    with busy(load * os.cpu_count()), open(log, 'w', buffering=1) as f:
         p = subprocess.Popen([*GATE, *options], cwd=ROOT, env={**os.environ, **env}, text=True,
                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         line = ''
