@@ -19,12 +19,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 import xml.etree.ElementTree as ET
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from threading import Timer
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT/'nbs', ROOT/'jem_nb'
@@ -243,53 +242,100 @@ class Job:
     under: dict = field(default_factory=dict) # variables of the environment that stand for another machine
 
     @property
+    def is_notebook(self): return self.path.suffix == '.ipynb'
+
+    @property
     def name(self):
-        what = 'notebook' if self.path.suffix == '.ipynb' else 'tests'
+        what = 'notebook' if self.is_notebook else 'tests'
         return f'{what} {self.path.stem}' + ' under AVX2' * bool(self.under)
 
 
-NOTEBOOK = """
-import sys
-from pathlib import Path
-from nbdev.test import test_nb
-from nbdev.config import get_config
-ok, _ = test_nb(Path(sys.argv[1]), skip_flags=get_config().tst_flags.split(), basepath=sys.argv[2])
-sys.exit(not ok)
-"""
+# A job runs in a child that is forked from this process, which has imported what all of them need and computed
+# nothing: the seconds of an import are spent once. A job under another CPU's variables starts from nothing.
+
+def import_for_all():
+    "What every job imports, once."
+    import matplotlib
+    matplotlib.use('agg')
+    import nbdev.test, numpy, pytest, scipy.stats, sklearn.metrics, torch # noqa: F401
+    import matplotlib.pyplot # noqa: F401
 
 
-def computed(words, env, log):
-    "(exit status or None where it was stuck, seconds of computing with all its children) of a process."
-    with open(log, 'w') as f:
-        p = subprocess.Popen(words, cwd=ROOT, env=env, stdout=f, stderr=subprocess.STDOUT, start_new_session=True)
-        timer = Timer(STUCK, lambda: os.killpg(p.pid, signal.SIGKILL))
-        timer.start()
-        _, status, used = os.wait4(p.pid, 0)
-        stuck = not timer.is_alive()
-        timer.cancel()
-        p.returncode = os.waitstatus_to_exitcode(status)
-    return None if stuck else p.returncode, used.ru_utime + used.ru_stime
+def notebook_status(path): # of nbdev's test of one notebook, in this process
+    from nbdev.config import get_config
+    from nbdev.test import test_nb
+    ok, _ = test_nb(path, skip_flags=get_config().tst_flags.split(), basepath=str(ROOT))
+    return int(not ok)
+
+
+def tests_status(path, xml): # of pytest on one file, in this process
+    import pytest
+    return int(pytest.main(['-q', '-p', 'no:cacheprovider', f'--junitxml={xml}', str(path)]))
+
+
+def do_job(job, xml):
+    "The exit status of a job, in this process."
+    sys.path.insert(0, str(ROOT))
+    return notebook_status(job.path) if job.is_notebook else tests_status(job.path, xml)
+
+
+def start(job, folder):
+    "The process number of a job; what it says goes to a file in the folder."
+    log, xml = folder/'log', folder/'report.xml'
+    sys.stdout.flush()
+    if pid := os.fork(): return pid
+    status = 1
+    try:
+        os.setsid()
+        out = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
+        for fd in (1, 2): os.dup2(out, fd)
+        if job.under: os.execve(sys.executable, [sys.executable, __file__, '--job', str(job.path)], environment(**job.under))
+        status = do_job(job, xml)
+    except BaseException: traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def plain(text, most=6000): # the end of what a process said, without colours
     return re.sub(r'\x1b\[[\d;]*m', '', text).strip()[-most:]
 
 
-def run_job(job):
-    "([(name, complaint or None)], seconds of computing) of a job."
-    env = environment(**job.under)
-    with tempfile.TemporaryDirectory() as tmp:
-        log, xml = Path(tmp)/'log', Path(tmp)/'report.xml'
-        if job.path.suffix == '.ipynb': words = ['-c', NOTEBOOK, job.path, ROOT]
-        else: words = ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', f'--junitxml={xml}', job.path]
-        status, seconds = computed([sys.executable, *map(str, words)], env, log)
-        said = plain(log.read_text(errors='replace')) or f'exit status {status}'
-        found = list(ET.parse(xml).iter('testcase')) if xml.exists() else []
+def results_of(job, folder, status):
+    "[(name, complaint or None)] of a job that has ended; status None: it was stuck."
+    said = plain((folder/'log').read_text(errors='replace')) or f'exit status {status}'
     if status is None: said = f'stuck: no end after {STUCK // 60} minutes. It said:\n{said}'
+    xml = folder/'report.xml'
+    found = list(ET.parse(xml).iter('testcase')) if xml.exists() else []
     results = [(f'{job.path.stem}::{c.get("name")}', failure(c)) for c in found]
-    if status == 0: return results or [(job.name, None)], seconds
+    if status == 0: return results or [(job.name, None)]
     if all(c is None for _, c in results): results.append((job.name, said)) # it failed, and no test says why
-    return results, seconds
+    return results
+
+
+def run_jobs(jobs, workers):
+    "Run all, so many at a time; yields (job, results, seconds of computing with all its children) as they end."
+    todo, running, stuck = list(jobs), {}, set()
+    with tempfile.TemporaryDirectory() as tmp:
+        try:
+            while todo or running:
+                while todo and len(running) < workers:
+                    job, folder = todo.pop(0), Path(tmp)/f'{len(todo)}'
+                    folder.mkdir()
+                    running[start(job, folder)] = job, folder, time.monotonic()
+                pid, status, used = os.wait4(-1, os.WNOHANG)
+                if not pid:
+                    time.sleep(.1)
+                    late = [p for p, (_, _, began) in running.items() if time.monotonic() > began + STUCK]
+                    for p in set(late) - stuck: os.killpg(p, signal.SIGKILL)
+                    stuck |= set(late)
+                    continue
+                job, folder, _ = running.pop(pid)
+                code = None if pid in stuck else os.waitstatus_to_exitcode(status)
+                yield job, results_of(job, folder, code), used.ru_utime + used.ru_stime
+        finally:
+            for pid in running: os.killpg(pid, signal.SIGKILL)
 
 
 def failure(case): # of a test in pytest's report, or None
@@ -319,12 +365,15 @@ def options():
     ap = argparse.ArgumentParser(description='Check, execute and test everything.')
     ap.add_argument('--only', default='', metavar='WORD', help='only what has this in its name')
     ap.add_argument('--workers', type=int, default=os.cpu_count(), help='processes at a time (default: one for each core)')
+    ap.add_argument('--job', type=Path, help=argparse.SUPPRESS) # one notebook, in this process
     ap.add_argument('--slow', choices=('warn', 'fail'), default='warn', help='what a page is that computes too long')
     return ap.parse_args()
 
 
 def main():
     a, tally, late, began = options(), [], [], time.time()
+    os.environ.update(environment())
+    if a.job: return do_job(Job(a.job), None)
 
     def tell(name, complaint, seconds=None):
         tally.append(complaint is None)
@@ -335,18 +384,11 @@ def main():
     static_checks(a.only, tell)
     todo = jobs_for(a.only)
     scale = slowness() if todo else 1.
-    def enough(job): return scale * (PAGE_CPU if job.path.suffix == '.ipynb' else TESTS_CPU)
-    with ThreadPoolExecutor(a.workers) as pool:
-        running = {pool.submit(run_job, j): j for j in todo}
-        try:
-            for f in as_completed(running):
-                results, seconds = f.result()
-                for name, complaint in results: tell(name, complaint, seconds if len(results) == 1 else None)
-                job = running[f]
-                if seconds > enough(job): late.append((job.name, seconds, enough(job)))
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
+    def enough(job): return scale * (PAGE_CPU if job.is_notebook else TESTS_CPU)
+    if todo: import_for_all()
+    for job, results, seconds in run_jobs(todo, a.workers):
+        for name, complaint in results: tell(name, complaint, seconds if len(results) == 1 else None)
+        if seconds > enough(job): late.append((job.name, seconds, enough(job)))
     for name, seconds, allowed in late:
         words = f'{name} computes for {seconds:.0f} s; {allowed:.0f} are meant to be enough (this machine: {scale:.1f} times the reference)'
         if a.slow == 'fail': tell('speed', words)
