@@ -2,7 +2,7 @@
 
   python scripts/gate.py               all of it
   python scripts/gate.py --only WORD   the checks whose name contains WORD, e.g. --only imports or --only 13_sgld
-  python scripts/gate.py --workers 1   one notebook or test file at a time; default: one for each core
+  python scripts/gate.py --workers 1   one notebook or test file at a time; default: one more than there are cores
   python scripts/gate.py --slow fail   a page that computes too long fails; default: a warning
 
 The working tree is only read: cleaning and exporting happen in a copy. No clock decides: what is too slow is judged
@@ -364,7 +364,8 @@ def static_checks(only, tell):
 def options():
     ap = argparse.ArgumentParser(description='Check, execute and test everything.')
     ap.add_argument('--only', default='', metavar='WORD', help='only what has this in its name')
-    ap.add_argument('--workers', type=int, default=os.cpu_count(), help='processes at a time (default: one for each core)')
+    ap.add_argument('--workers', type=int, default=os.cpu_count() + 1,
+                    help='jobs at a time (default: one more than cores, since some wait for processes of their own)')
     ap.add_argument('--job', type=Path, help=argparse.SUPPRESS) # one notebook, in this process
     ap.add_argument('--slow', choices=('warn', 'fail'), default='warn', help='what a page is that computes too long')
     return ap.parse_args()
