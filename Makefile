@@ -42,7 +42,7 @@ lab: $(STAMP) ## JupyterLab on the notebooks
 records: $(STAMP) ## train and measure every seed of the committed records (hours; append-only)
 	@"$(PY)" -m jem_nb.cli records
 
-notebooks: $(STAMP) ## execute all notebooks in place, clean, export; render the README
+notebooks: $(STAMP) ## execute in place the notebooks that changed, clean, export; render the README
 	@"$(PY)" scripts/book.py --in-place
 	@"$(PY)" scripts/readme.py
 

@@ -2,7 +2,8 @@
 
   python scripts/book.py              render into _book/html; pages as committed where nothing changed
   python scripts/book.py --anew       the same, with every notebook executed
-  python scripts/book.py --in-place   execute nbs/ itself without live records, clean, export (make notebooks)
+  python scripts/book.py --in-place   execute in nbs/ itself what changed, without live records, clean, export (make
+                                      notebooks); with --anew all of it
 
 What the outputs of a page depend on is hashed: its source, the modules it imports and those that they import, the
 shipped weights and, from 20 on, the records. nbs/executed.json holds the hashes of the outputs that are committed. A
@@ -260,6 +261,11 @@ def report(failed):
     return int(bool(failed))
 
 
+def stale(paths): # those whose stored outputs do not fit their inputs
+    known = json.loads(EXECUTED.read_text()) if EXECUTED.exists() else {}
+    return [p for p in paths if known.get(p.stem) != fingerprint(p, live=False)]
+
+
 def in_place(paths):
     "Execute nbs/ itself, clean and export as nbdev does, and note what the outputs rest on."
     from nbdev.clean import nbdev_clean
@@ -308,7 +314,7 @@ def main():
     a = ap.parse_args()
     if a.execute: return execute_one(*map(Path, a.execute))
     paths = sorted(p for p in NBS.glob('[0-9]*.ipynb') if a.only in p.stem)
-    if a.in_place: return in_place(paths)
+    if a.in_place: return in_place(paths if a.anew or a.only else stale(paths))
     files, failed = bring_up_to_date(paths, a.anew)
     report(failed)
     if a.failures: write_whole(a.failures, json.dumps({k: lines_of(v)[-1] for k, v in failed.items()}))
