@@ -136,7 +136,7 @@ def _check(
     elif cfg.balance: raise ValueError('balance=True without a sampled term: there is nothing to balance; set balance=False')
 
 # %% ../nbs/10_config.ipynb #presets-data
-_HERE = dict(precision='auto', channels_last='auto') # as this machine does it faster, see 09_precision
+_HERE = dict(precision='auto', channels_last='auto') # as this machine does it faster, see 13_precision
 _PAPER = dict(depth=28, width=10, lr=1e-4, warmup_iters=1000, decay_epochs=(160, 180), decay_rate=.3, n_epochs=200, batch_size=64, separate_batches=True,
     n_steps=20, step_size=1., noise_scale=.01, buffer_size=10_000, reinit_prob=.05, data_noise=.03, eval_noise=.03, pad=4, flip=True, select='best', seed=1, **_HERE)
 _CURES = dict(activation='silu', grad_clamp=1., state_clamp=1., init='informative', n_steps=10, schedule='cosine', **_HERE)

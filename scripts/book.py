@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS, BOOK = ROOT/'nbs', ROOT/'_book'
 CACHE, SRC, HTML = BOOK/'executed', BOOK/'src', BOOK/'html'
 EXECUTED = NBS/'executed.json' # {notebook: fingerprint of the outputs that it stores}
-ROOMS = {'The idea': range(0, 9), 'The machine': range(9, 20), 'The instruments': range(20, 30),
+ROOMS = {'The idea': range(0, 10), 'The machine': range(10, 20), 'The instruments': range(20, 30),
          'The experiments': range(30, 40), 'Beyond the paper': range(40, 50), 'In use': range(50, 90),
          'Summary': range(90, 100)}
 STUCK = 45 * 60 # seconds without an end, after which a notebook is called stuck; nothing is near it
@@ -167,7 +167,7 @@ def opening(nb):
 
 
 def page(nb, names):
-    "A notebook as the book shows it: plumbing cells gone, directive lines stripped, `13_sgld` in prose a link"
+    "A notebook as the book shows it: plumbing cells gone, directive lines stripped, `02_sgld` in prose a link"
     kept = []
     for c in nb.cells:
         if c.cell_type == 'markdown':
