@@ -1,0 +1,59 @@
+"What 20_results refuses, and what it says."
+import pytest
+
+from jem_nb.results import Table, append_record, read_records, render_readme, select
+
+RECORD = dict(
+    experiment='demo',
+    preset='digits',
+    model='jem',
+    config={},
+    seed=0,
+    started='2026-01-01T00:00:00Z',
+    commit='abc',
+    torch='2',
+    device='CPU',
+    wall_seconds=1.,
+    status='complete',
+    n_eval=360,
+    metrics={},
+)
+
+
+def write_twice(folder):
+    append_record(RECORD, folder)
+    append_record(RECORD, folder)
+
+
+def read_what_is_none(folder):
+    (folder/'demo').mkdir()
+    (folder/'demo'/'x.json').write_text('{"seed": 1}')
+    read_records('demo', folder)
+
+
+def mixed_recipes(folder):
+    select([RECORD, RECORD | dict(seed=1, config=dict(lr=1.))], model='jem')
+
+
+CASES = {
+    'written twice': (write_twice, FileExistsError, 'written once'),
+    'no record': (read_what_is_none, ValueError, 'x.json: a record needs experiment'),
+    'unknown status': (lambda f: append_record(RECORD | dict(status='fine'), f), ValueError, 'status'),
+    'mixed recipes': (mixed_recipes, ValueError, 'different recipes'),
+    'short row': (lambda f: Table(('a', 'b'), [('x',)]), ValueError, 'has 1 cells'),
+    'no markers': (lambda f: render_readme('# none', 'x'), ValueError, 'lacks the markers'),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_refusal(case, tmp_path):
+    act, kind, message = CASES[case]
+    with pytest.raises(kind, match=message): act(tmp_path)
+
+
+def test_nothing_is_lost(tmp_path):
+    "The first record stays as it was when a second one of the same run is refused."
+    path = append_record(RECORD, tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError): append_record(RECORD | dict(n_eval=1), tmp_path)
+    assert path.read_bytes() == before
