@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'dig', 'LOOKS', 'PAPER', 'LIVE', 'SHIPPED', 'SCORES', 'COLUMNS', 'ACCURACY', 'ECE', 'FRECHET', 'OUTSIDE',
-           'ROBUST', 'FIVE', 'ALL_FIGURES', 'LARGER', 'project_data', 'check_record', 'append_record', 'read_records',
-           'live_record', 'select', 'value_at', 'robust_at', 'Cell', 'over_seeds', 'Look', 'plot_cells', 'Table',
-           'model_table', 'paper', 'BookModel', 'book_models', 'Figure', 'better_than', 'figures_table', 'larger_table',
-           'results_block', 'render_readme', 'main']
+           'ROBUST', 'FIVE', 'ALL_FIGURES', 'NORMS', 'LARGER', 'project_data', 'check_record', 'append_record',
+           'read_records', 'live_record', 'select', 'value_at', 'robust_at', 'Cell', 'over_seeds', 'Look', 'plot_cells',
+           'Table', 'model_table', 'paper', 'BookModel', 'book_models', 'Figure', 'measured_figures', 'better_than',
+           'figures_table', 'larger_table', 'results_block', 'render_readme', 'main']
 
 # %% ../nbs/20_results.ipynb #imports
 import argparse
@@ -366,7 +366,7 @@ def _auroc(name, score, **published):
 
 def _robust(norm, name, eps, k):
     steps = f', {k} refinement steps' if k else ''
-    title = f'accuracy under PGD, {name} ε = {eps}{steps}, %'
+    title = f'accuracy under PGD, {name} ε = {eps:.3g}{steps}, %'
     return Figure(title, robust_at(norm, k, eps), 100, 1)
 
 # %% ../nbs/20_results.ipynb #figure-lists
@@ -389,15 +389,32 @@ ROBUST = [_robust(norm, name, eps, k)
 FIVE = [ACCURACY, ECE, OUTSIDE[0], ROBUST[0], FRECHET]
 ALL_FIGURES = [ACCURACY, ECE, FRECHET, *OUTSIDE, *ROBUST]
 
+# %% ../nbs/20_results.ipynb #measured-figures
+NORMS = {'linf': 'L∞', 'l2': 'L2'}
+
+def measured_figures(
+    records:list, # of one preset
+)->list:          # of Figure: all that can be compared between its models
+    "Accuracy, ECE, Fréchet distance, AUROC on every set by every score, accuracy at every ε."
+    found = [ACCURACY, ECE, FRECHET]
+    outside = [value_at(r, 'metrics.ood') or {} for r in records]
+    sets = dict.fromkeys(name for sets in outside for name in sets)
+    found += [_auroc(name, score) for name in sets for score in SCORES]
+    for norm, name in NORMS.items():
+        curves = [value_at(r, f'metrics.robust.{norm}.0') or {'eps': ()} for r in records]
+        grid = sorted({eps for curve in curves for eps in curve['eps'] if eps})
+        found += [_robust(norm, name, eps, 0) for eps in grid]
+    return found
+
 # %% ../nbs/20_results.ipynb #better-than
 def better_than(
     records:list,      # of one preset
     model:str='jem',   # whose losses are wanted
-    figures=None,      # of Figure; default: ALL_FIGURES
+    figures=None,      # of Figure; default: all that was measured
 )->list:               # (title of the figure, the other model, its Cell, the model's Cell)
     "Every comparison of means that goes against a model."
     lost = []
-    for f in figures or ALL_FIGURES:
+    for f in figures or measured_figures(records):
         cells = {m: over_seeds(select(records, model=m), *f.row[1:4]) for m in COLUMNS}
         ours = cells.pop(model)
         for other, cell in cells.items():
