@@ -96,12 +96,12 @@ def select(
 
     A seed whose newest run diverged or was cut short is left out; no older success replaces it.
     Raises `ValueError` where recipes are mixed."""
-    hits = [r for r in records if all(r.get(k) == v for k, v in want.items())]
+    hits = [r for r in records if want.items() <= r.items()]
     newest = {(r['preset'], r['model'], r['seed']): r for r in hits}.values()
     recipes = {_recipe(r) for r in newest}
     if len(recipes) > len({r[:2] for r in recipes}):
-        raise ValueError('records of different recipes under one preset and model: a mean over them '
-                         'would mean nothing; keep one recipe in the folder')
+        raise ValueError('records of different recipes under one preset and model: a mean over '
+                         'them would mean nothing; keep one recipe in the folder')
     return sorted((r for r in newest if r['status'] == 'complete'), key=lambda r: r['seed'])
 
 # %% ../nbs/20_results.ipynb #value-at
@@ -242,7 +242,7 @@ def model_table(
     note:str='',    # a sentence below
     live:bool=True, # a column for the run that this machine made, where it did
 )->Table:
-    "Figures down, models across; this machine's run and the paper's figures in columns of their own."
+    "Figures down, models across; this machine's run and the paper's figures in their own columns."
     here = {m: live_record(m) for m in models.values()} if live else {}
     here = {m: r for m, r in here.items() if r}
     columns = [select(records, model=m) for m in models.values()]

@@ -271,7 +271,7 @@ def legible():
         for f in sorted((ROOT/folder).rglob('*.py')):
             source = f.read_text(encoding='utf-8')
             if folder == 'jem_nb' and f.stem not in BY_HAND: # its cells were looked at above
-                source = source.partition('\n# %% ../nbs')[2]
+                source = '#' + source.partition('\n# %% ../nbs')[2]
             if f.name != '_modidx.py':
                 yield from dense(f.relative_to(ROOT), source, ast.parse(source))
 

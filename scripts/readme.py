@@ -1,4 +1,4 @@
-"""Take the README's two rendered parts from where they are made: its figure from 90_summary, its results from the records."""
+"""Render the README's two made parts: its figure from 90_summary, its results from the records."""
 import base64
 import json
 import sys
@@ -11,9 +11,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def overview()->bytes: # the PNG that cell `overview` of 90_summary stores
     cells = json.loads((ROOT/'nbs/90_summary.ipynb').read_text(encoding='utf8'))['cells']
-    outputs = [o for c in cells if c['id'] == 'overview' for o in c['outputs'] if 'image/png' in o.get('data', {})]
-    if not outputs: sys.exit('90_summary stores no figure in cell overview: execute it first')
-    return base64.b64decode(''.join(outputs[0]['data']['image/png']))
+    outputs = next(c['outputs'] for c in cells if c['id'] == 'overview')
+    pictures = [o['data']['image/png'] for o in outputs if 'image/png' in o.get('data', {})]
+    if not pictures: sys.exit('90_summary stores no figure in cell overview: execute it first')
+    return base64.b64decode(''.join(pictures[0]))
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The how-to pages: their Python runs as printed, their commands exist, their links lead somewhere."""
+"""The how-to pages: their Python runs, their commands exist, their links lead somewhere."""
 import re
 import shlex
 from pathlib import Path

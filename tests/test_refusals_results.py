@@ -25,6 +25,10 @@ def write_twice(folder):
     append_record(RECORD, folder)
 
 
+def unknown_status(folder):
+    append_record(RECORD | dict(status='fine'), folder)
+
+
 def read_what_is_none(folder):
     (folder/'demo').mkdir()
     (folder/'demo'/'x.json').write_text('{"seed": 1}')
@@ -38,7 +42,7 @@ def mixed_recipes(folder):
 CASES = {
     'written twice': (write_twice, FileExistsError, 'written once'),
     'no record': (read_what_is_none, ValueError, 'x.json: a record needs experiment'),
-    'unknown status': (lambda f: append_record(RECORD | dict(status='fine'), f), ValueError, 'status'),
+    'unknown status': (unknown_status, ValueError, 'status'),
     'mixed recipes': (mixed_recipes, ValueError, 'different recipes'),
     'short row': (lambda f: Table(('a', 'b'), [('x',)]), ValueError, 'has 1 cells'),
     'no markers': (lambda f: render_readme('# none', 'x'), ValueError, 'lacks the markers'),
