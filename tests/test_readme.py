@@ -62,7 +62,7 @@ def paragraph(start):
 
 
 def test_what_speaks_against_the_jem_is_said():
-    "For each of the README's figures and each model that is better, its mean and the JEM's stand there."
+    "For each figure of the README and each model that is better: its mean and the JEM's."
     from jem_nb.results import FIVE, better_than, read_records
     said = set(NUMBER.findall(paragraph('What speaks against it')))
     for title, other, theirs, ours in better_than(read_records('digits'), figures=FIVE):
