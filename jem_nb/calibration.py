@@ -153,11 +153,13 @@ def adaptive_ece(
 # %% ../nbs/21_calibration_metrics.ipynb #plot
 def _draw_bars( # accuracy with its interval, and the gap to the confidence
     ax, b, edges, color, few):
-    mid, width = (edges[1:] + edges[:-1]) / 2, .92 * edges.diff()
-    accuracy, (low, high) = b.accuracy.nan_to_num(), b.interval()
-    for shown, alpha in ((b.count >= few, 1.), (b.count < few, .3)):
+    mid, width = ((edges[1:] + edges[:-1]) / 2).numpy(), .92 * edges.diff().numpy()
+    accuracy = b.accuracy.nan_to_num().numpy()
+    gap = (b.confidence - b.accuracy).nan_to_num().numpy()
+    low, high = (v.numpy() for v in b.interval())
+    small = (b.count < few).numpy()
+    for shown, alpha in ((~small, 1.), (small, .3)):
         ax.bar(mid[shown], accuracy[shown], width[shown], color=color, alpha=alpha)
-    gap = (b.confidence - b.accuracy).nan_to_num()
     ax.bar(mid, gap, width, bottom=accuracy, color='none',
            edgecolor='0.6', hatch='////', linewidth=.6)
     ax.vlines(mid, low, high, color='black', linewidth=1)
@@ -166,11 +168,12 @@ def _draw_bars( # accuracy with its interval, and the gap to the confidence
 def _draw_counts( # a strip above the diagram: the number of predictions in each bin
     ax, b, edges):
     full = b.count > 0
-    mid, width, count = ((edges[1:] + edges[:-1]) / 2)[full], edges.diff()[full], b.count[full]
+    mid, width = ((edges[1:] + edges[:-1]) / 2)[full].numpy(), .92 * edges.diff()[full].numpy()
+    count = b.count[full].numpy()
     strip = ax.inset_axes([0, 1.04, 1, .26])
-    strip.bar(mid, count - .5, .92 * width, bottom=.5, color='0.75')
-    for x, n in zip(mid.tolist(), count.long().tolist()):
-        strip.text(x, 1.25 * n, n, fontsize=7, rotation=90, ha='center', va='bottom')
+    strip.bar(mid, count - .5, width, bottom=.5, color='0.75')
+    for x, n in zip(mid, count):
+        strip.text(x, 1.25 * n, int(n), fontsize=7, rotation=90, ha='center', va='bottom')
     strip.set(xlim=(0, 1), yscale='log', ylim=(.5, 30 * count.max()), xticks=[], yticks=[])
     strip.minorticks_off()
     strip.set_ylabel('count', fontsize=8)
@@ -191,7 +194,7 @@ def plot_reliability(
     if adaptive:
         b = adaptive_bins(probs, y, n_bins)
         edges = torch.cat([torch.zeros(1), b.count.cumsum(0) / b.count.sum()])
-        ax.stairs(b.confidence, edges, color='grey', linestyle='--', baseline=None)
+        ax.stairs(b.confidence.numpy(), edges.numpy(), color='grey', linestyle='--', baseline=None)
         error = f'adaptive ECE {100 * b.ece:.1f} %'
         ax.set_xlabel('share of the predictions, least confident first')
     else:
