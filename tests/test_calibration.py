@@ -1,0 +1,46 @@
+"Plumbing of 21_calibration_metrics: precision of the scores, what the figure draws."
+import matplotlib
+
+matplotlib.use('Agg')
+
+import jem_nb  # noqa: F401, I001 (before torchmetrics)
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from fastcore.test import test_close as check_close
+from sklearn.metrics import log_loss
+
+from jem_nb.calibration import adaptive_bins, adaptive_ece, nll, plot_reliability
+
+
+def test_small_probabilities_are_not_clipped():
+    "scikit-learn raises every probability below 2e-16 to that."
+    probs, y = torch.tensor([[1e-30, 1.], [0., 1.]], dtype=torch.float64), torch.tensor([0, 1])
+    check_close(nll(probs, y), 15 * np.log(10), eps=1e-9)
+    assert log_loss(y, probs) < 20
+
+
+def predictions(n):
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(n, 5, generator=g).softmax(1), torch.randint(5, (n,), generator=g)
+
+
+@pytest.mark.parametrize('adaptive', [False, True], ids=['equal width', 'equal count'])
+@pytest.mark.parametrize('n', [1, 12, 300])
+def test_the_figure_counts_every_prediction(adaptive, n):
+    probs, y = predictions(n)
+    _, ax = plt.subplots()
+    b = plot_reliability(ax, probs, y, label='a model', adaptive=adaptive)
+    strip, = ax.child_axes
+    assert sum(int(t.get_text()) for t in strip.texts) == b.count.sum() == n
+    assert strip.get_title().startswith('a model\n')
+    plt.close('all')
+
+
+def test_the_hatched_area_is_the_adaptive_error():
+    probs, y = predictions(300)
+    b = adaptive_bins(probs, y, 6)
+    heights = (b.confidence - b.accuracy).abs()
+    widths = (torch.cat([torch.zeros(1), b.count.cumsum(0) / 300])).diff()
+    check_close((heights * widths).sum().item(), adaptive_ece(probs, y, 6), eps=1e-6)
