@@ -1,7 +1,8 @@
 """make setup: a virtual environment in .venv with everything of this checkout, said in few lines.
 
-Run by the Python that the environment is to be made from, which need not have any package. What pip says goes to a log;
-people see a dot every few seconds and, where something fails, the last lines of the log and what to do.
+It is run by the Python that the environment is to be made from, which need not have any package
+and may be an old one. What pip says goes to a log. People see a dot every few seconds and, where
+something fails, the last lines of the log and what to do.
 """
 import os
 import subprocess
@@ -10,7 +11,9 @@ import time
 import venv
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-VENV, STAMP, LOG = (os.path.join(ROOT, *p) for p in (('.venv',), ('.venv', '.installed'), ('.venv', 'install.log')))
+VENV = os.path.join(ROOT, '.venv')
+STAMP = os.path.join(VENV, '.installed')
+LOG = os.path.join(VENV, 'install.log')
 PYTHON = os.path.join(VENV, 'bin', 'python')
 LINES = 20  # of the log, shown on failure
 
@@ -33,35 +36,49 @@ def make_venv():
     try: venv.EnvBuilder(clear=True, symlinks=True, with_pip=True).create(VENV)
     except (OSError, subprocess.CalledProcessError) as e:
         say('This Python cannot make a virtual environment (%s).' % e)
-        sys.exit('On Debian and Ubuntu: apt install python3-venv; else choose another with make PYTHON=...')
+        sys.exit('On Debian and Ubuntu: apt install python3-venv; '
+                 'else choose another with make PYTHON=...')
 
 
 def logged(words):
-    "Run a command into the log, with a dot every five seconds; exits with the log's end where it fails."
+    "Run a command into the log; where it fails, show the end of the log and exit."
     with open(LOG, 'a') as log:
         log.write('\n$ ' + ' '.join(words) + '\n')
         log.flush()
         p = subprocess.Popen(words, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
-        said = time.time()
-        while p.poll() is None:
-            time.sleep(.1)
-            if time.time() - said >= 5:
-                say('.', end='')
-                said = time.time()
-    if p.returncode == 0: return
+        wait_with_dots(p)
+    if p.returncode != 0: exit_with_log(words)
+
+
+def wait_with_dots(p):
+    "Wait for the end of a process, with a dot every five seconds."
+    said = time.time()
+    while p.poll() is None:
+        time.sleep(.1)
+        if time.time() - said >= 5:
+            say('.', end='')
+            said = time.time()
+
+
+def exit_with_log(words):
+    "Show the command that failed and the last lines of the log, and exit."
     with open(LOG, errors='replace') as log: tail = log.read().splitlines()[-LINES:]
-    say('\n\nThis failed: %s\nThe last lines of %s:\n' % (' '.join(words), os.path.relpath(LOG, ROOT)))
+    say('\n\nThis failed: %s' % ' '.join(words))
+    say('The last lines of %s:\n' % os.path.relpath(LOG, ROOT))
     say('\n'.join('  ' + line for line in tail))
     sys.exit('\nMend what they name (a network? disk space?) and give the same command again.')
 
 
 def main():
-    if sys.version_info < (3, 10):
-        sys.exit('jem_nb needs Python 3.10 or newer; this is %d.%d. Try: make PYTHON=python3.12' % sys.version_info[:2])
+    version = sys.version_info[:2]
+    if version < (3, 10):
+        sys.exit('jem_nb needs Python 3.10 or newer; this is %d.%d. '
+                 'Try: make PYTHON=python3.12' % version)
     if os.path.exists(STAMP): os.remove(STAMP)
     if not usable(): make_venv()
     open(LOG, 'w').close()
-    say('Installing into .venv: one to a few minutes, 1.5 GB or more; pip writes to %s ' % os.path.relpath(LOG, ROOT), end='')
+    say('Installing into .venv: one to a few minutes, 1.5 GB or more; '
+        'pip writes to %s ' % os.path.relpath(LOG, ROOT), end='')
     pip = [PYTHON, '-m', 'pip', '--disable-pip-version-check']
     logged(pip + ['install', '--progress-bar', 'off', '-c', 'constraints.txt', '-e', '.[dev]'])
     logged(pip + ['check'])

@@ -9,7 +9,8 @@ from jem_nb.results import main as results
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def overview()->bytes: # the PNG that cell `overview` of 90_summary stores
+def overview()->bytes:
+    "The PNG that cell `overview` of 90_summary stores."
     cells = json.loads((ROOT/'nbs/90_summary.ipynb').read_text(encoding='utf8'))['cells']
     outputs = next(c['outputs'] for c in cells if c['id'] == 'overview')
     pictures = [o['data']['image/png'] for o in outputs if 'image/png' in o.get('data', {})]

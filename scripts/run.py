@@ -3,8 +3,8 @@
   python scripts/run.py          pages as committed where nothing changed
   python scripts/run.py --anew   every notebook executed (make book)
 
-Every step skips what an earlier run completed, so an interrupted run is repeated by running it again. What failed
-stands first at the end, then the table, then the path of the book.
+Every step skips what an earlier run completed, so an interrupted run is repeated by running it
+again. What failed stands first at the end, then the table, then the path of the book.
 """
 import json
 import subprocess
@@ -13,12 +13,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LIVE = ['-m', 'jem_nb.cli', 'live'] # trains, measures and records what is not yet complete
+LIVE = ['-m', 'jem_nb.cli', 'live']  # trains, measures and records what is not yet complete
 FAILED = ROOT/'_book'/'failed.json'
 PAGE = ROOT/'_book/html/index.html'
 
 
-def call(*words): # exit status of a Python of this environment
+def call(*words):
+    "Exit status of a Python of this environment."
     return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT).returncode
 
 
@@ -31,11 +32,13 @@ def failures():
 def main():
     start = time.time()
     anew = [w for w in sys.argv[1:] if w == '--anew']
-    print('[1/2] Train and measure the baseline classifier and the JEM (preset digits)', flush=True)
+    print('[1/2] Train and measure the baseline classifier and the JEM (preset digits)',
+          flush=True)
     if code := call(*LIVE, '--table', 'no'):
         print('\nmake run stopped while training or measuring; run it again to go on from there')
         return code
-    print(f'\n[2/2] Render the book{", every notebook executed anew" if anew else ""}', flush=True)
+    how = ', every notebook executed anew' if anew else ''
+    print(f'\n[2/2] Render the book{how}', flush=True)
     FAILED.unlink(missing_ok=True)
     code = call('scripts/book.py', *anew, '--failures', FAILED)
     print()

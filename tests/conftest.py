@@ -1,4 +1,7 @@
-"One thread for every test, in this process and in those that it starts: sums are then made in one order."
+"""One thread for every test, in this process and in those that it starts.
+
+Sums are then made in one order, and a run is the same each time.
+"""
 import os
 
 os.environ['OMP_NUM_THREADS'] = '1'

@@ -1,8 +1,11 @@
-"""`python -m jem_nb.train`, which waits for a signal at one step, once: whoever wants to disturb it there comes in time, however busy the machine is.
+"""`python -m jem_nb.train`, which waits for a signal at one step, once.
+
+Whoever wants to disturb the run there comes in time, however busy the machine is.
 
   python tests/pausing_run.py STEP OPTIONS
 
-A signal that does not end the run lets it go on. A run that was resumed a few steps before has waited already.
+A signal that does not end the run lets it go on. A run that was resumed a few steps before STEP
+has waited already.
 """
 import os
 import signal
@@ -17,7 +20,8 @@ came, write = os.pipe()  # receives a byte for each signal, also for one that co
 
 def train_step(state, *rest):
     "The step as it is, after a pause at STEP."
-    if state.step == STEP and not waited and STEP - max(state.restarts, default=0) > 5:
+    resumed_shortly_before = STEP - max(state.restarts, default=0) <= 5
+    if state.step == STEP and not waited and not resumed_shortly_before:
         waited.append(STEP)
         os.read(came, 1)
     return plain(state, *rest)

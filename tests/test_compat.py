@@ -1,10 +1,10 @@
-"The import guard of jem_nb/compat.py, each time in a fresh interpreter"
+"The import guard of jem_nb/compat.py, each time in a fresh interpreter."
 import subprocess
 import sys
 
 
 def fresh(code):
-    "Run `code` in a new interpreter; its last printed line"
+    "The last line that `code` prints in a new interpreter."
     p = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=600)
     assert p.returncode == 0, p.stderr
     return p.stdout.strip().splitlines()[-1]
@@ -18,7 +18,9 @@ def test_torchvision_and_torchmetrics_import():
 
 
 def test_import_jem_nb_imports_no_torch():
-    assert fresh("import jem_nb, sys; print('torch' in sys.modules or 'torchvision' in sys.modules)") == 'False'
+    out = fresh('import jem_nb, sys\n'
+                "print('torch' in sys.modules, 'torchvision' in sys.modules)")
+    assert out == 'False False'
 
 
 def test_guard_removes_itself():
@@ -59,8 +61,11 @@ def test_a_failed_import_of_torchvision_can_be_repeated():
 
 
 def test_threads_sleep_unless_told_otherwise():
-    read = "import os; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
-    quiet = "import os; [os.environ.pop(k, None) for k in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT')]; "
-    assert fresh(quiet + 'import jem_nb; ' + read) == 'PASSIVE 1000'
-    assert fresh(quiet + "os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'; import jem_nb; " + read) == 'ACTIVE None'
-    assert fresh(quiet + 'import torch, jem_nb; ' + read) == 'None None'
+    forget = ('import os\n'
+              "os.environ.pop('OMP_WAIT_POLICY', None)\n"
+              "os.environ.pop('GOMP_SPINCOUNT', None)\n")
+    read = "\nprint(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
+    choose = "os.environ['OMP_WAIT_POLICY'] = 'ACTIVE'\n"
+    assert fresh(forget + 'import jem_nb' + read) == 'PASSIVE 1000'
+    assert fresh(forget + choose + 'import jem_nb' + read) == 'ACTIVE None'
+    assert fresh(forget + 'import torch, jem_nb' + read) == 'None None'

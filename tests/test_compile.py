@@ -1,4 +1,8 @@
-"A run with `compile` is the run without it: same numbers up to rounding, and files that know nothing of it."
+"""A run with `compile` is the run without it.
+
+The numbers are the same up to rounding, and nothing in its files depends on `compile`.
+"""
+import pytest
 import torch
 from torch import nn
 
@@ -9,21 +13,44 @@ from jem_nb.train import load_weights, main
 WORDS = [*SMALL, '--n-epochs', '1', '--max-iters', '6', '--precision', 'float32']
 
 
-def test_compiled_run(tmp_path, monkeypatch):
-    "The network is traced for chains, training and evaluation; PyTorch's own runner stands for generated kernels, which need a C++ compiler."
-    shapes = []
+@pytest.fixture
+def traced(monkeypatch):
+    """A list that grows by one each time the network is traced.
+
+    PyTorch's own runner stands for generated kernels, which need a C++ compiler.
+    """
+    found, plain_compile = [], nn.Module.compile
+
     def runner(graph, inputs):
-        shapes.append([tuple(t.shape) for t in inputs if isinstance(t, torch.Tensor)])
+        found.append([tuple(t.shape) for t in inputs if isinstance(t, torch.Tensor)])
         return graph.forward
-    compiled = nn.Module.compile
-    monkeypatch.setattr(nn.Module, 'compile', lambda self, **how: compiled(self, backend=runner, **how))
+
+    def compile_by_runner(self, **how): return plain_compile(self, backend=runner, **how)
+
+    monkeypatch.setattr(nn.Module, 'compile', compile_by_runner)
+    return found
+
+
+def last_tensors(folder): return load_checkpoint(checkpoints(folder)[-1])[0]
+
+
+def energy_of(folder, x):
+    model, *_ = load_weights(folder / 'model.safetensors')
+    return model.energy(x)
+
+
+def assert_near(a, b, what):
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, msg=lambda m: f'{what}: {m}')
+
+
+def test_compiled_run(tmp_path, traced):
+    "The network is traced for chains, training and evaluation, and computes the same."
     for name, flag in (('plain', 'no'), ('compiled', 'yes')):
         assert main([*WORDS, '--compile', flag, '--out', str(tmp_path / name)]) == 0
-        assert bool(shapes) == (flag == 'yes')
-    assert len(shapes) > 1                                         # more than one use of the network was traced
-    a, b = (load_checkpoint(checkpoints(tmp_path / name)[-1])[0] for name in ('plain', 'compiled'))
-    assert set(a) == set(b)
-    for k in a: torch.testing.assert_close(a[k], b[k], rtol=1e-4, atol=1e-5, msg=lambda m: f'{k}: {m}')
+        assert bool(traced) == (flag == 'yes')
+    assert len(traced) > 1  # more than one use of the network
+    plain, compiled = last_tensors(tmp_path / 'plain'), last_tensors(tmp_path / 'compiled')
+    assert set(plain) == set(compiled)
+    for name in plain: assert_near(plain[name], compiled[name], name)
     x = torch.rand(2, 1, 8, 8) * 2 - 1
-    e, f = (load_weights(tmp_path / name / 'model.safetensors')[0].energy(x) for name in ('plain', 'compiled'))
-    torch.testing.assert_close(e, f, rtol=1e-4, atol=1e-5)
+    assert_near(energy_of(tmp_path / 'plain', x), energy_of(tmp_path / 'compiled', x), 'energy')

@@ -1,4 +1,7 @@
-"""A disk that is full, a folder that is closed or taken, a checkpoint that is damaged: said in one line, nothing lost, and the same command goes on."""
+"""A full disk, a folder that is closed or taken, a damaged checkpoint.
+
+Each is said in one line, nothing is lost, and the same command goes on.
+"""
 import json
 import os
 import re
@@ -12,16 +15,16 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
-from helpers import SMALL, end, finish, same, start_run, wait_for_step
+from helpers import end, finish, one_line, record_of, run_here, same, start_run, wait_for_step
 from jem_nb.checkpoint import FORMAT, CheckpointError, checkpoints, load_checkpoint
 from jem_nb.data import load
-from jem_nb.train import main
 
-ONE = ['--n-epochs', 1] # 39 steps
+ONE = ['--n-epochs', 1]  # 39 steps
 
 
-def here(folder, *words): # the exit status of a run in this process
-    return main([*SMALL, *map(str, [*ONE, *words]), '--out', str(folder)])
+def here(folder, *words):
+    "The exit status of a run of one epoch in this process."
+    return run_here(folder, *ONE, *words)
 
 
 @pytest.fixture(scope='module')
@@ -43,21 +46,25 @@ def half(tmp_path_factory):
 def errors(err): return [line for line in err.splitlines() if line.startswith('error: ')]
 
 
-def resumed_when_full(folder, most): # exit status and stderr of a run that cannot write a file of more bytes
+def resumed_when_full(folder, most):
+    "Exit status and stderr of a run that cannot write a file of more than `most` bytes."
     def no_more():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-    rc, _, err = end(start_run(folder, *ONE, preexec_fn=no_more))
-    return rc, err
+    status, _, err = end(start_run(folder, *ONE, preexec_fn=no_more))
+    return status, err
 
 
 @pytest.mark.parametrize('file', ['checkpoint', 'curve'])
 def test_full_disk(whole, half, tmp_path, file, capsys):
-    "A full disk ends a run with status 2 and a line with folder and remedy; the checkpoints are whole, and with room the same command goes on."
+    """A full disk ends a run with status 2 and a line that names the folder and the remedy.
+
+    The checkpoints are whole, and when there is room the same command goes on.
+    """
     folder = shutil.copytree(half, tmp_path / 'run')
     most = checkpoints(folder)[-1].stat().st_size // 2 if file == 'checkpoint' else 100
-    rc, err = resumed_when_full(folder, most)
-    assert rc == 2, err
+    status, err = resumed_when_full(folder, most)
+    assert status == 2, err
     assert 'Traceback' not in err
     line, = errors(err)
     assert str(folder) in line and 'Make room' in line, line
@@ -67,38 +74,54 @@ def test_full_disk(whole, half, tmp_path, file, capsys):
     same(whole, folder, 39)
 
 
-def as_nobody(folder): # exit status and stderr of a run by a user without rights, in a child of this process
-    load('digits', 'train')
+def as_nobody(folder):
+    "Exit status and stderr of a run by a user without rights, in a child of this process."
+    load('digits', 'train')  # what this imports is imported while there are rights
     with tempfile.TemporaryFile('w+') as err:
         pid = os.fork()
-        if pid == 0:
-            status = 99
-            try:
-                if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)
-                sys.stderr = err
-                status = here(folder)
-            finally: err.flush(); os._exit(status)
+        if pid == 0: run_without_rights(folder, err)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         err.seek(0)
         return status, err.read()
 
 
+def run_without_rights(folder, err):
+    "Run in this process and end it."
+    status, nobody = 99, 65534
+    try:
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setgid(nobody)
+            os.setuid(nobody)
+        sys.stderr = err
+        status = here(folder)
+    finally:
+        err.flush()
+        os._exit(status)
+
+
 @pytest.mark.parametrize('name', ['run', '.', 'file/run'])
 def test_closed_folder(name):
-    "A folder that cannot be made or written ends a run with status 2 and one line with the remedy, before anything is trained."
+    """A folder that cannot be made or written ends a run before anything is trained.
+
+    It ends with status 2 and one line with the remedy.
+    """
     with tempfile.TemporaryDirectory() as top:
         if name.startswith('file'): (Path(top) / 'file').write_text('')
         os.chmod(top, 0o555)
-        rc, err = as_nobody(Path(top) / name)
-        assert rc == 2, err
-        line, = err.strip().splitlines()
-        assert line.startswith('error: ') and top in line and 'choose another with --out' in line
+        status, err = as_nobody(Path(top) / name)
+        assert status == 2, err
+        line = one_line(err)
+        assert top in line and 'choose another with --out' in line
         assert os.listdir(top) == (['file'] if name.startswith('file') else [])
         os.chmod(top, 0o755)
 
 
 def test_two_runs_in_one_folder(whole, tmp_path, capsys):
-    "The second run in a folder is refused and the first ends undisturbed; a run that was killed keeps nobody out."
+    """The second run in a folder is refused and the first ends undisturbed.
+
+    A run that was killed keeps nobody out.
+    """
     p = start_run(tmp_path, *ONE, pause=7)
     wait_for_step(tmp_path, 5, p)
     p.kill()
@@ -107,38 +130,62 @@ def test_two_runs_in_one_folder(whole, tmp_path, capsys):
     wait_for_step(tmp_path, 10, p)
     capsys.readouterr()
     assert here(tmp_path) == 2
-    line, = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith('error: another run is writing to ') and 'choose another folder' in line
+    line = one_line(capsys.readouterr().err)
+    assert line.startswith('error: another run is writing to ')
+    assert 'choose another folder' in line
     assert p.poll() is None
-    p.send_signal(signal.SIGUSR1)                                  # go on
+    p.send_signal(signal.SIGUSR1)  # go on
     finish(p)
     same(whole, tmp_path, 39)
 
 
 def truncate(file): file.write_bytes(file.read_bytes()[:-1000])
+
+
 def empty(file): file.write_bytes(b'')
-def flip(file): data = bytearray(file.read_bytes()); data[-1000] ^= 1; file.write_bytes(data)
+
+
+def flip(file):
+    data = bytearray(file.read_bytes())
+    data[-1000] ^= 1
+    file.write_bytes(data)
+
+
 def foreign(file): save_file(load_file(file), file)
+
+
 def newer(file):
     data = file.read_bytes()
-    header = json.loads(data[8:8 + int.from_bytes(data[:8], 'little')])['__metadata__']
+    header_end = 8 + int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8:header_end])['__metadata__']
     save_file(load_file(file), file, {**header, 'format': str(FORMAT + 1)})
 
 
-DAMAGE = {truncate: 'truncated or corrupt', empty: 'truncated or corrupt', flip: 'checksum', foreign: 'jem_nb did not write', newer: 'newer'}
+DAMAGE = {  # what is done to a checkpoint, and the reason that is given
+    truncate: 'truncated or corrupt',
+    empty: 'truncated or corrupt',
+    flip: 'checksum',
+    foreign: 'jem_nb did not write',
+    newer: 'newer',
+}
 
 
 @pytest.mark.parametrize('damage', DAMAGE)
 def test_damaged_checkpoint(whole, half, tmp_path, damage, capsys):
-    "A checkpoint that cannot be used is named with the reason, the run goes on from the one before and ends bit for bit as undisturbed."
-    folder = shutil.copytree(half, tmp_path / 'run')
-    damage(checkpoints(folder)[-1])
-    with pytest.raises(CheckpointError, match=DAMAGE[damage]): load_checkpoint(checkpoints(folder)[-1])
+    """A checkpoint that cannot be used is named with the reason.
+
+    The run goes on from the one before and ends bit for bit as undisturbed.
+    """
+    folder, reason = shutil.copytree(half, tmp_path / 'run'), DAMAGE[damage]
+    damaged = checkpoints(folder)[-1]
+    damage(damaged)
+    with pytest.raises(CheckpointError, match=reason): load_checkpoint(damaged)
     capsys.readouterr()
     assert here(folder) == 0
     said = capsys.readouterr().out
-    assert re.search(f'passed over: .*checkpoint-00000020.safetensors cannot be used: .*{DAMAGE[damage]}', said)
-    assert json.loads((folder / 'record.json').read_text())['restarts'] == [15]
+    named = r'passed over: .*checkpoint-00000020.safetensors cannot be used: .*'
+    assert re.search(named + reason, said)
+    assert record_of(folder)['restarts'] == [15]
     same(whole, folder, 39)
 
 
@@ -149,18 +196,23 @@ def test_all_damaged(half, tmp_path, capsys):
     capsys.readouterr()
     assert here(folder) == 2
     line, = errors(capsys.readouterr().err)
-    assert str(folder) in line and 'none of the 2 checkpoints' in line and 'Delete the folder to start anew' in line
+    assert str(folder) in line and 'none of the 2 checkpoints' in line
+    assert 'Delete the folder to start anew' in line
     assert len(checkpoints(folder)) == 2
 
 
-@pytest.mark.parametrize('words, difference', [(('--width', 2), 'width=1'), (('--norm', 'group'), "norm='none'"), (('--depth', 16), 'depth=10')])
+@pytest.mark.parametrize('words, difference', [
+    pytest.param(('--width', 2), 'width=1', id='width'),
+    pytest.param(('--norm', 'group'), "norm='none'", id='norm'),
+    pytest.param(('--depth', 16), 'depth=10', id='depth'),
+])
 def test_other_architecture(half, words, difference, capsys):
     "A checkpoint of another network is refused in one line that names the difference, and stays."
     before = {f.name: f.read_bytes() for f in checkpoints(half)}
     capsys.readouterr()
     assert here(half, *words) == 2
-    line, = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith('error: ') and difference in line and '--resume never' in line
+    line = one_line(capsys.readouterr().err)
+    assert difference in line and '--resume never' in line
     assert {f.name: f.read_bytes() for f in checkpoints(half)} == before
 
 
@@ -168,5 +220,5 @@ def test_resume_never(half, capsys):
     "--resume never refuses a folder that holds a run."
     capsys.readouterr()
     assert here(half, '--resume', 'never') == 2
-    line, = capsys.readouterr().err.strip().splitlines()
+    line = one_line(capsys.readouterr().err)
     assert str(half) in line and 'choose another folder' in line

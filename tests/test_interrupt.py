@@ -1,4 +1,7 @@
-"""A run that is stopped from outside goes on as if nothing had happened; what a notebook's own process cannot show."""
+"""A run that is stopped from outside goes on as if nothing had happened.
+
+A notebook cannot show this, since it cannot kill its own process.
+"""
 import json
 import signal
 
@@ -7,7 +10,7 @@ import pytest
 from helpers import ROOT, end, finish, record_of, same, start, start_run, wait_for_step
 from jem_nb.checkpoint import checkpoints, load_checkpoint
 
-ONE = ['--n-epochs', 1] # 39 steps
+ONE = ['--n-epochs', 1]  # 39 steps
 
 
 @pytest.fixture(scope='module')
@@ -28,14 +31,18 @@ def killed_often(tmp_path_factory):
 
 
 def test_killed_often(killed_often):
-    "Twenty times SIGKILL at random moments: weights, optimizer, chains and curve end bit for bit as undisturbed."
+    """Twenty times SIGKILL at random moments, and the run ends bit for bit as undisturbed.
+
+    That is: its weights, optimizer, chains and curve.
+    """
     folder, log = killed_often
     assert [k['signal'] for k in log] == [signal.SIGKILL] * 20
+    assert any(k['half_written'] for k in log)  # some came while a checkpoint was being written
     steps = [k['step'] for k in log]
-    assert steps == sorted(steps) and len(set(steps)) >= 3 and steps[-1] < 117 # no kill loses a checkpoint, and the run went on between kills
-    assert any(k['half_written'] for k in log)                     # some came while a checkpoint was being written
-    restarts = record_of(folder / 'killed')['restarts']
-    assert restarts == sorted({s for s in steps if s > 0})         # once for each checkpoint that was gone on from
+    assert steps == sorted(steps)  # no kill loses a checkpoint
+    assert len(set(steps)) >= 3 and steps[-1] < 117  # the run went on between kills
+    # A restart is recorded once for each checkpoint that the run went on from.
+    assert record_of(folder / 'killed')['restarts'] == sorted({s for s in steps if s > 0})
     assert record_of(folder / 'whole')['restarts'] == []
     same(folder / 'whole', folder / 'killed', 117)
 
@@ -57,7 +64,10 @@ def test_killed(whole, tmp_path):
 
 
 def test_asked_to_stop(whole, tmp_path):
-    "Ctrl-C and SIGTERM write a checkpoint at the very step, say so in one line and exit 130; the same command goes on."
+    """Ctrl-C and SIGTERM write a checkpoint at the very step, say so in one line and exit 130.
+
+    The same command goes on from there.
+    """
     for after, sig in ((5, signal.SIGINT), (20, signal.SIGTERM)):
         p = start_run(tmp_path, *ONE, pause=after + 2)
         wait_for_step(tmp_path, after, p)

@@ -1,4 +1,4 @@
-"`jem_nb records` repeats no run that is recorded, and takes a run that was cut short for no whole one."
+"`jem_nb records` makes only runs that are not recorded; one that was cut short does not count."
 import dataclasses
 
 import pytest
@@ -8,11 +8,17 @@ from jem_nb.config import preset
 
 
 @pytest.mark.parametrize('status, words, made', [
-    ('complete', [], 0), ('diverged', [], 0), ('complete', ['--gap-limit', '5'], 0),  # how a run is watched is no part of the recipe
-    ('truncated', [], 1), ('complete', ['--n-steps', '5'], 1), ('complete', ['--seeds', '8'], 1)])
+    pytest.param('complete', [], 0, id='complete'),
+    pytest.param('diverged', [], 0, id='diverged'),
+    pytest.param('complete', ['--gap-limit', '5'], 0, id='watched in another way'),
+    pytest.param('truncated', [], 1, id='cut short'),
+    pytest.param('complete', ['--n-steps', '5'], 1, id='another recipe'),
+    pytest.param('complete', ['--seeds', '8'], 1, id='another seed'),
+])
 def test_what_is_recorded(status, words, made, monkeypatch, tmp_path):
     cut = dict(max_iters=10) if status == 'truncated' else {}
-    record = dict(config=dataclasses.asdict(preset('digits', seed=7, **cut)), status=status)
+    config = dataclasses.asdict(preset('digits', seed=7, **cut))
+    record = dict(config=config, status=status)
     asked = []
     monkeypatch.setattr(cli, 'read_records', lambda name: [record])
     monkeypatch.setattr(cli, 'make_run', lambda *a: asked.append(a) or record)
@@ -23,4 +29,5 @@ def test_what_is_recorded(status, words, made, monkeypatch, tmp_path):
 
 def test_one_seed_is_refused(capsys):
     assert cli.main(['records', '--seed', '3']) == 2
-    assert capsys.readouterr().err == 'error: --seed 3: records are made for several seeds, give them with --seeds\n'
+    assert capsys.readouterr().err == (
+        'error: --seed 3: records are made for several seeds, give them with --seeds\n')
