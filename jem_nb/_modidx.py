@@ -223,6 +223,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                'jem_nb.energy._check_input': ('energy.html#_check_input', 'jem_nb/energy.py'),
                                'jem_nb.energy._check_labels': ('energy.html#_check_labels', 'jem_nb/energy.py'),
                                'jem_nb.energy._check_logits': ('energy.html#_check_logits', 'jem_nb/energy.py'),
+                               'jem_nb.energy._check_rows': ('energy.html#_check_rows', 'jem_nb/energy.py'),
                                'jem_nb.energy._check_values': ('energy.html#_check_values', 'jem_nb/energy.py'),
                                'jem_nb.energy._grad_energy': ('energy.html#_grad_energy', 'jem_nb/energy.py'),
                                'jem_nb.energy.energy_from_logits': ('energy.html#energy_from_logits', 'jem_nb/energy.py'),
