@@ -18,7 +18,7 @@ def px_loss(
 )->Tensor:                # scalar, nats
     """Mean E(x⁺) − mean E(x⁻): its gradient estimates that of −log p(x)  (eq 2).
 
-    Its value is the energy gap, not a likelihood. Equation numbers are those of arXiv:1912.03263."""
+    Its value is the energy gap, not a likelihood. Equations are numbered as in arXiv:1912.03263."""
     return energy_from_logits(logits_data).mean() - energy_from_logits(logits_sample).mean()
 
 def pyx_loss(
