@@ -16,7 +16,9 @@ def px_loss(
     logits_data:Tensor,   # f(x⁺), (n, k), of real images
     logits_sample:Tensor, # f(x⁻), (m, k), of SGLD samples, which carry no gradient of their own
 )->Tensor:                # scalar, nats
-    "Mean E(x⁺) − mean E(x⁻): its gradient estimates that of −log p(x)  (eq 2 of arXiv:1912.03263). Its value is the energy gap, not a likelihood."
+    """Mean E(x⁺) − mean E(x⁻): its gradient estimates that of −log p(x)  (eq 2).
+
+    Its value is the energy gap, not a likelihood. Equations are numbered as in arXiv:1912.03263."""
     return energy_from_logits(logits_data).mean() - energy_from_logits(logits_sample).mean()
 
 def pyx_loss(
@@ -24,7 +26,8 @@ def pyx_loss(
     y:Tensor,      # classes, (n,)
 )->Tensor:         # scalar, nats
     "Cross-entropy, −mean log p(y|x)  (eq 4)."
-    return F.cross_entropy(logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits, y)
+    narrow = logits.dtype in (torch.float16, torch.bfloat16)
+    return F.cross_entropy(logits.float() if narrow else logits, y)
 
 # %% ../nbs/04_loss.ipynb #pxy
 def pxy_loss(
@@ -33,30 +36,53 @@ def pxy_loss(
     logits_sample:Tensor, # f(x⁻), (m, k), chains walked on E(x, y_sample)
     y_sample:Tensor,      # the labels they were walked on, (m,)
 )->Tensor:                # scalar, nats
-    "Mean E(x⁺,y) − mean E(x⁻,y): its gradient estimates that of −log p(x|y), the direct objective of the paper's released code, or of −log p(x,y) where y⁻ is drawn from the model too."
-    return joint_energy_from_logits(logits_data, y_data, check=False).mean() - joint_energy_from_logits(logits_sample, y_sample, check=False).mean()
+    """Mean E(x⁺,y) − mean E(x⁻,y): its gradient estimates that of −log p(x|y).
+
+    The direct objective of the paper's released code. Where y⁻ is drawn from the model too, its
+    gradient estimates that of −log p(x,y)."""
+    e_data = joint_energy_from_logits(logits_data, y_data, check=False)
+    e_sample = joint_energy_from_logits(logits_sample, y_sample, check=False)
+    return e_data.mean() - e_sample.mean()
+
+# %% ../nbs/04_loss.ipynb #jem-loss-inputs
+def _check_inputs(logits_sample, y, y_sample, px_weight, pyx_weight, pxy_weight, energy_l2):
+    "Raise ValueError for a term whose inputs are missing."
+    if (px_weight or pxy_weight or energy_l2) and logits_sample is None:
+        raise ValueError('log p(x) needs samples of the model: pass logits_sample, '
+                         'or set px_weight, pxy_weight and energy_l2 to 0')
+    if (pyx_weight or pxy_weight) and y is None:
+        raise ValueError('log p(y|x) needs labels: pass y, or set pyx_weight and pxy_weight to 0')
+    if pxy_weight and y_sample is None:
+        raise ValueError('pxy_weight needs the labels that the chains walked on: pass y_sample')
+    if not (px_weight or pyx_weight or pxy_weight or energy_l2):
+        raise ValueError('all weights are 0: nothing would be learned')
+
+def _squared_energy(logits): return energy_from_logits(logits).square().mean()
 
 # %% ../nbs/04_loss.ipynb #jem-loss
 def jem_loss(
-    logits_data:Tensor,       # f(x⁺), (n, k): the batch that log p(x) sees
-    logits_sample:Tensor=None,# f(x⁻), (m, k); None where no term needs samples
-    logits_lab:Tensor=None,   # f of the labelled batch, (n, k); None: the same batch serves both terms
-    y:Tensor=None,            # labels of the labelled batch, (n,)
-    y_sample:Tensor=None,     # labels the chains walked on, (m,); for pxy
-    px_weight:float=1., pyx_weight:float=1., pxy_weight:float=0., # weights of the terms; a weight of 0 drops its term
-    energy_l2:float=0.,       # weight of mean E(x⁺)² + mean E(x⁻)²
-)->tuple:                     # loss (scalar, nats); dict of detached parts
-    "px·(E(x⁺) − E(x⁻)) + pyx·cross-entropy + pxy·(E(x⁺,y) − E(x⁻,y))  (eq 8 by eqs 2 and 4). Raises `ValueError` for a term whose inputs are missing."
-    lab = logits_data if logits_lab is None else logits_lab
-    if (px_weight or pxy_weight or energy_l2) and logits_sample is None: raise ValueError('log p(x) needs samples of the model: pass logits_sample, or set px_weight, pxy_weight and energy_l2 to 0')
-    if (pyx_weight or pxy_weight) and y is None: raise ValueError('log p(y|x) needs labels: pass y, or set pyx_weight and pxy_weight to 0')
-    if pxy_weight and y_sample is None: raise ValueError('pxy_weight needs the labels that the chains walked on: pass y_sample')
-    terms, parts = [], {}
-    def term(name, weight, value):
-        terms.append(value if weight == 1 else weight * value); parts[name] = value.detach()
-    if px_weight: term('px', px_weight, px_loss(logits_data, logits_sample))
-    if pyx_weight: term('pyx', pyx_weight, pyx_loss(lab, y))
-    if pxy_weight: term('pxy', pxy_weight, pxy_loss(lab, y, logits_sample, y_sample))
-    if energy_l2: term('l2', energy_l2, energy_from_logits(logits_data).square().mean() + energy_from_logits(logits_sample).square().mean())
-    if not terms: raise ValueError('all weights are 0: nothing would be learned')
-    return sum(terms[1:], terms[0]), parts
+    logits_data:Tensor,        # f(x⁺), (n, k): the batch that log p(x) sees
+    logits_sample:Tensor=None, # f(x⁻), (m, k); None where no term needs samples
+    logits_lab:Tensor=None,    # f of the labelled batch, (n, k); None: one batch serves both terms
+    y:Tensor=None,             # labels of the labelled batch, (n,)
+    y_sample:Tensor=None,      # labels the chains walked on, (m,); for pxy
+    px_weight:float=1.,        # weight of the first term; a weight of 0 drops its term
+    pyx_weight:float=1.,       # of cross-entropy
+    pxy_weight:float=0.,       # of the direct objective
+    energy_l2:float=0.,        # of mean E(x⁺)² + mean E(x⁻)²
+)->tuple:                      # loss (scalar, nats); dict of detached parts
+    """px·(E(x⁺) − E(x⁻)) + pyx·cross-entropy + pxy·(E(x⁺,y) − E(x⁻,y))  (eq 8 by eqs 2 and 4).
+
+    Raises `ValueError` for a term whose inputs are missing, and where all weights are 0."""
+    _check_inputs(logits_sample, y, y_sample, px_weight, pyx_weight, pxy_weight, energy_l2)
+    if logits_lab is None: logits_lab = logits_data
+    terms = {} # name: (weight, value)
+    if px_weight: terms['px'] = px_weight, px_loss(logits_data, logits_sample)
+    if pyx_weight: terms['pyx'] = pyx_weight, pyx_loss(logits_lab, y)
+    if pxy_weight: terms['pxy'] = pxy_weight, pxy_loss(logits_lab, y, logits_sample, y_sample)
+    if energy_l2:
+        squares = _squared_energy(logits_data) + _squared_energy(logits_sample)
+        terms['l2'] = energy_l2, squares
+    weighted = [value if weight == 1 else weight * value for weight, value in terms.values()]
+    parts = {name: value.detach() for name, (_, value) in terms.items()}
+    return sum(weighted[1:], weighted[0]), parts
