@@ -26,7 +26,7 @@ def bfloat16_is_native(
 # %% ../nbs/13_precision.ipynb #layout-code
 def channels_last_is_faster(
     precision:str, # 'float32' or 'bfloat16'
-    device='cpu',
+    device='cpu',  # cpu, cuda or cuda:N
 )->bool:           # False also where nobody has measured
     "Whether images are better kept with their channels side by side on this device."
     kind = torch.device(device).type
@@ -36,39 +36,44 @@ def channels_last_is_faster(
 # %% ../nbs/13_precision.ipynb #probe-code
 CANDIDATES = (('float32', True), ('float32', False), ('bfloat16', True), ('bfloat16', False))
 
-def _one_pass(precision, channels_last, device): # a function without arguments: forward, backward
-    layout = torch.channels_last if channels_last else torch.contiguous_format
+def _small_network(): # two convolutions of 32 channels; the global random state stays as it is
     with torch.random.fork_rng(devices=[]):
-        net = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.LeakyReLU(.2, inplace=True),
-                            nn.Conv2d(32, 32, 3, padding=1))
-    net = net.to(device, memory_format=layout)
+        return nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.LeakyReLU(.2, inplace=True),
+                             nn.Conv2d(32, 32, 3, padding=1))
+
+def _one_pass(precision, channels_last, device): # a function that goes forward and backward once
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    half = precision == 'bfloat16'
+    net = _small_network().to(device, memory_format=layout)
     x = torch.zeros(8, 32, 16, 16, device=device).contiguous(memory_format=layout)
     x.requires_grad_(True)
-    half = precision == 'bfloat16'
 
-    def once():
+    def forward_backward():
         with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=half):
             y = net(x)
         torch.autograd.grad(y.float().sum(), [x, *net.parameters()])
-    return once
+    return forward_backward
+
+# %% ../nbs/13_precision.ipynb #pass-seconds
+def _seconds(once, device): # that a function takes, what it leaves a GPU to do included
+    wait = torch.device(device).type == 'cuda'
+    if wait: torch.cuda.synchronize()
+    start = time.perf_counter()
+    once()
+    if wait: torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 def pass_seconds(
     candidates=CANDIDATES, # pairs (precision, channels_last)
-    device='cpu',
+    device='cpu',          # cpu, cuda or cuda:N
     budget:float=.2,       # seconds; each has five turns at least, however long they take
 )->dict:                   # {pair: seconds}, the best of its turns
     "Time a small convolution (32 channels, 16×16 pixels, batch 8) forward and backward, in turns."
-    wait = torch.cuda.synchronize if torch.device(device).type == 'cuda' else lambda: None
     passes = {c: _one_pass(*c, device) for c in candidates}
     took = {c: [] for c in candidates}
     start, turns = time.perf_counter(), 0
     while turns < 5 or time.perf_counter() < start + budget:
-        for c, once in passes.items():
-            wait()
-            t = time.perf_counter()
-            once()
-            wait()
-            took[c].append(time.perf_counter() - t)
+        for c, once in passes.items(): took[c].append(_seconds(once, device))
         turns += 1
     return {c: min(t) for c, t in took.items()}
 
@@ -98,18 +103,20 @@ class Choice:
 _MARGIN = 1.25 # bfloat16 must be faster than float32 by this factor
 
 @functools.lru_cache(maxsize=None)
-def _precision_here(device, threads): # → precision, why; threads: a new number is a new question
+def _precision_here(device, threads): # precision, why; asked again for another number of threads
     if not bfloat16_is_native(device): return 'float32', 'no units for bfloat16 here'
     if torch.device(device).type == 'cuda': return 'bfloat16', 'a GPU with bfloat16'
-    pairs = [(p, channels_last_is_faster(p, device)) for p in ('float32', 'bfloat16')]
-    slow, fast = pass_seconds(tuple(pairs), device).values()
-    gain = slow / fast
-    return ('bfloat16' if gain > _MARGIN else 'float32'), f'bfloat16 measured {gain:.1f} times as fast'
+    pairs = tuple((p, channels_last_is_faster(p, device)) for p in ('float32', 'bfloat16'))
+    took = pass_seconds(pairs, device)
+    gain = took[pairs[0]] / took[pairs[1]]
+    faster = 'bfloat16' if gain > _MARGIN else 'float32'
+    return faster, f'bfloat16 measured {gain:.1f} times as fast'
 
+# %% ../nbs/13_precision.ipynb #choose
 def choose(
     precision:str='auto',         # 'float32', 'bfloat16', or 'auto': whichever is faster here
     channels_last:bool|str='auto',# True, False or 'auto'
-    device='cpu',
+    device='cpu',                 # cpu, cuda or cuda:N
 )->Choice:                        # nothing in it is 'auto'
     "What a run on this device does. Raises `ValueError` for anything else than the values above."
     if precision not in ('auto', 'float32', 'bfloat16'):
@@ -123,15 +130,15 @@ def choose(
 
 # %% ../nbs/13_precision.ipynb #slower-code
 @functools.lru_cache(maxsize=None)
-def _ratio(precision, channels_last, device, threads):
+def _measured_ratio(precision, channels_last, device, threads):
     took = pass_seconds(((precision, channels_last), ('float32', channels_last)), device)
     return took[precision, channels_last] / took['float32', channels_last]
 
 def times_slower(
-    precision:str,     # 'float32' or 'bfloat16'
-    channels_last:bool=True,
-    device='cpu',
-)->float:              # above 1: slower than float32 in the same layout
+    precision:str,           # 'float32' or 'bfloat16'
+    channels_last:bool=True, # the memory layout of both
+    device='cpu',            # cpu, cuda or cuda:N
+)->float:                    # above 1: slower than float32 in the same layout
     "How many times as long the probe takes in this precision as in float32, on this device."
     if precision == 'float32': return 1.
-    return _ratio(precision, channels_last, str(device), torch.get_num_threads())
+    return _measured_ratio(precision, channels_last, str(device), torch.get_num_threads())

@@ -1,0 +1,94 @@
+"10_config: every field is an option, every recipe goes with every model."
+import argparse
+import dataclasses
+import json
+import pickle
+
+import pytest
+
+from jem_nb.config import (
+    MODELS,
+    PRESETS,
+    Config,
+    add_options,
+    config_from_options,
+    differences,
+    given_options,
+    model_config,
+    preset,
+    same_recipe,
+)
+
+FIELDS = [f.name for f in dataclasses.fields(Config)]
+
+
+def options(words): return add_options(argparse.ArgumentParser()).parse_args(words.split())
+
+
+def test_order():
+    "Records, options and positional arguments follow the groups in this order."
+    places = {
+        'dataset': 0,
+        'px_weight': 7,
+        'n_steps': 15,
+        'n_chains': 21,
+        'holdout': 26,
+        'optimizer': 34,
+        'retries': 47,
+        'seed': 50,
+    }
+    assert {name: FIELDS.index(name) for name in places} == places
+    assert len(FIELDS) == 57 and FIELDS[-1] == 'keep_ckpts'
+
+
+def test_every_field_is_an_option():
+    parser = add_options(argparse.ArgumentParser())
+    shown = parser.format_help()
+    for f in dataclasses.fields(Config): assert '--' + f.name.replace('_', '-') in shown
+    destinations = {a.dest for a in parser._actions}
+    assert destinations == {*FIELDS, 'preset', 'help'}
+
+
+GIVEN = {
+    '': {},
+    '--lr 5e-4': dict(lr=5e-4),
+    '--n-steps 5 --flip yes': dict(n_steps=5, flip=True),
+    '--decay-epochs 3,4 --remedies lr,n_steps': dict(
+        decay_epochs=(3, 4), remedies=('lr', 'n_steps')),
+    '--channels-last yes --precision auto': dict(channels_last=True, precision='auto'),
+    '--channels-last auto': dict(channels_last='auto'),
+    '--channels-last no': dict(channels_last=False),
+}
+
+
+@pytest.mark.parametrize('words', GIVEN)
+def test_options(words):
+    args = options('--preset digits ' + words)
+    assert given_options(args) == GIVEN[words]
+    assert config_from_options(args) == preset('digits', **GIVEN[words])
+
+
+def test_the_default_preset(): assert config_from_options(options('')) == preset('digits')
+
+
+@pytest.mark.parametrize('model', MODELS)
+@pytest.mark.parametrize('name', PRESETS)
+def test_every_model_of_every_preset(name, model):
+    "A model changes no field but its own, and its configuration survives JSON and pickle."
+    cfg = model_config(preset(name), model)
+    assert set(differences(preset(name), cfg)) <= set(MODELS[model])
+    assert Config(**json.loads(json.dumps(dataclasses.asdict(cfg)))) == cfg
+    assert pickle.loads(pickle.dumps(cfg)) == cfg
+
+
+def test_conversions():
+    "A whole number is stored as a float, a list as a tuple, a choice as it is."
+    assert type(Config(lr=1).lr) is float
+    assert Config(decay_epochs=[3, 4]).decay_epochs == (3, 4)
+    assert Config(channels_last='auto').channels_last == 'auto'
+
+
+def test_auto_is_any_arithmetic():
+    half, full = (preset('digits', precision=p) for p in ('bfloat16', 'float32'))
+    assert same_recipe(half, preset('digits')) and same_recipe(preset('digits'), full)
+    assert not same_recipe(half, full)
