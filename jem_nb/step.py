@@ -545,7 +545,7 @@ def backward_(
     classified, _ = batch_loss(logits, batch, only_class)
     return loss, parts, _balanced_(state.model, sampled, classified, p)
 
-# %% ../nbs/18_step.ipynb #train-step
+# %% ../nbs/18_step.ipynb #log
 def step_numbers(
     state:RunState, # after backward_
     batch:Batch,    # of the step
@@ -571,6 +571,7 @@ def step_numbers(
     values = p.mean_(torch.stack([v.detach().float() for v in found.values()])).tolist()
     return dict(zip(found, values))
 
+# %% ../nbs/18_step.ipynb #train-step
 def apply_(
     state:RunState, # after backward_; weights, their mean, chains and the counter change
     batch:Batch,    # whose chains go back to the buffer

@@ -1,8 +1,9 @@
-"""`python -m jem_nb.train`, which waits for a signal at one step, once: whoever wants to disturb it there comes in time, however busy the machine is.
+"""`python -m jem_nb.train`, which waits for a signal at one step, once.
 
   python tests/pausing_run.py STEP OPTIONS
 
-A signal that does not end the run lets it go on. A run that was resumed a few steps before has waited already.
+Whoever wants to disturb it there comes in time, however busy the machine is. A signal that does not
+end the run lets it go on. A run that was resumed a few steps before has waited already.
 """
 import os
 import signal
