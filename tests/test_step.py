@@ -1,0 +1,190 @@
+"What 18_step promises beyond its page: options against plain forms, streams of random numbers."
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torch.testing import assert_close
+
+from jem_nb.config import model_config, preset, rng
+from jem_nb.data import load
+from jem_nb.distributed import Processes
+from jem_nb.sgld import sgld
+from jem_nb.step import (architecture, batch_indices, build_model, endless_indices, eval_model,
+    labelled_indices, real_batch, reason_to_stop, settled, start_state, train_step, walk_chains)
+
+CFG = preset('digits', width=1, lr=3e-3, batch_size=32, n_steps=5, n_epochs=4, buffer_size=200,
+             ckpt_every=10, precision='float32', channels_last=False)
+
+
+@pytest.fixture(scope='module')
+def images(): return load('digits', 'train')
+
+
+def changed(**fields): return dataclasses.replace(CFG, **fields)
+def weights(model): return torch.cat([q.detach().flatten() for q in model.parameters()])
+
+
+def stepped(cfg, images, n=1):
+    "The state after n steps, and the numbers of the last one."
+    state = start_state(cfg, images)
+    for _ in range(n): numbers = train_step(state, cfg, images)
+    return state, numbers
+
+
+# ---- the network ----
+
+def test_global_random_state(images):
+    "Building a network leaves torch's own random numbers where they were."
+    before = torch.get_rng_state()
+    build_model(architecture(CFG, images), 0)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_settled_is_left_alone():
+    here = settled(preset('digits'))
+    assert settled(here) is here and settled(CFG) is CFG # nothing is left to choose
+
+
+# ---- real images ----
+
+def test_orders_differ():
+    "The two terms of the loss draw in orders of their own."
+    assert not torch.equal(batch_indices(0, 100, 32, 0), batch_indices(0, 100, 32, 0, 'labelled'))
+
+
+def test_real_batch(images):
+    "A batch is a function of the step; shares of it are the batch; a second try has other noise."
+    def drawn(**how): return real_batch(CFG, images, 7, 'data', 'cpu', **how)[0]
+    assert torch.equal(drawn(), drawn())
+    halves = [drawn(part=s) for s in (slice(0, 16), slice(16, 32))]
+    assert torch.equal(torch.cat(halves), drawn())
+    assert not torch.equal(drawn(again=(1,)), drawn())
+
+
+def test_cropped(images):
+    "With pad the images are moved, not only noised."
+    x, _ = real_batch(changed(data_noise=.05, pad=1), images, 0, 'data', 'cpu')
+    plain, _ = real_batch(changed(data_noise=0.), images, 0, 'data', 'cpu')
+    assert (x - plain).std() > .2
+
+
+def test_few_labels(images):
+    "A batch of 32 from 20 labels: no waiting, no favourite."
+    cfg = changed(separate_batches=True, labels_per_class=2)
+    kept = labelled_indices(cfg, images)
+    assert images.y[kept].tolist() == [c for c in range(10) for _ in range(2)]
+    seen = torch.cat([kept[endless_indices(i, len(kept), 32, 0)] for i in range(5)])
+    assert len(seen) == 160 and seen.bincount(minlength=1257)[kept].tolist() == [8] * 20
+    _, y = real_batch(cfg, images, 3, 'labelled', 'cpu', labelled=kept)
+    assert set(y.tolist()) <= set(range(10))
+
+
+# ---- chains ----
+
+def test_few_chains(images):
+    "The chains that were drawn are written back, and no other."
+    cfg = changed(n_chains=8)
+    (state, _), fresh = stepped(cfg, images), start_state(cfg, images)
+    _, slots = fresh.buffer.sample(8, rng(cfg.seed, 'chain', 0))
+    moved = (state.buffer.x != fresh.buffer.x).flatten(1).any(1)
+    assert moved.nonzero()[:, 0].tolist() == slots.unique().tolist()
+
+
+def test_direct(images):
+    _, numbers = stepped(model_config(CFG, 'direct'), images, 3)
+    assert 'pxy' in numbers and 'px' not in numbers
+
+
+def test_joint_labels(images):
+    "In the joint reading of the direct term labels are drawn from p(y|x₀), before the walk."
+    cfg = dataclasses.replace(model_config(CFG, 'direct'), pxy_form='joint', class_cond=False)
+    state = start_state(cfg, images)
+    x, y, _ = walk_chains(state, cfg, None, Processes())
+    g = rng(cfg.seed, 'chain', 0)
+    x0, _ = state.buffer.sample(cfg.batch_size, g)
+    p_y = state.model.logits(x0).detach().softmax(1)
+    y0 = torch.multinomial(p_y, 1, generator=g)[:, 0]
+    assert y.tolist() == y0.tolist()
+    assert_close(x, sgld(state.model, x0, cfg.n_steps, y=y0, generator=g))
+
+
+# ---- the update ----
+
+def test_balance_never_scales_up(images):
+    "Where the generative gradient is the smaller one, balance changes nothing."
+    cfg = changed(optimizer='sgd', beta1=0., lr=1., px_weight=1e-4)
+    a, b = (stepped(dataclasses.replace(cfg, balance=on), images)[0] for on in (True, False))
+    assert_close(weights(a.model), weights(b.model), rtol=1e-4, atol=1e-6)
+
+
+def test_ema(images):
+    "The running mean of the weights is what its formula says; training itself is untouched."
+    cfg = changed(ema=.5)
+    state, _ = stepped(cfg, images)
+    want = weights(state.model) # the mean begins with the first weights
+    for t in range(1, 5):
+        train_step(state, cfg, images)
+        want = torch.lerp(want, weights(state.model), 1 - min(.5, (1 + t) / (10 + t)))
+    assert_close(weights(eval_model(state)), want, rtol=1e-5, atol=1e-6)
+    plain = stepped(CFG, images, 5)[0]
+    assert torch.equal(weights(state.model), weights(plain.model))
+    assert not torch.equal(weights(eval_model(state)), weights(state.model))
+    assert eval_model(plain).model is not None
+
+
+def plain_samples(net, x, cfg, g):
+    "K steps of SGLD in the mode that the network is in."
+    for _ in range(cfg.n_steps):
+        x.requires_grad_(True)
+        grad, = torch.autograd.grad(-net(x).logsumexp(1).sum(), x)
+        x = x.detach() - grad + cfg.noise_scale * torch.randn(x.shape, generator=g)
+    return x
+
+
+def plain_batch_norm(cfg, images):
+    "One step with batch norm, written plainly: the network's tensors after it, and the gradient."
+    state = start_state(cfg, images)
+    net = state.model.model.train()
+    x, y = real_batch(cfg, images, 0, 'data', 'cpu')
+    g = rng(cfg.seed, 'chain', 0)
+    x0, _ = state.buffer.sample(cfg.batch_size, g)
+    if cfg.norm_stats == 'running':
+        net(x)
+        net.eval()
+    before = copy.deepcopy(net.state_dict())
+    samples = plain_samples(net, x0, cfg, g)
+    if cfg.norm_stats == 'batch': net.load_state_dict(before) # a chain leaves no trace
+    real = net(x)
+    after = copy.deepcopy(net.state_dict())                   # real images only have been seen
+    gap = net(samples).logsumexp(1).mean() - real.logsumexp(1).mean()
+    grads = torch.autograd.grad(gap + cross_entropy(real, y), list(net.parameters()))
+    return after, torch.cat([q.flatten() for q in grads])
+
+
+@pytest.mark.parametrize('mode', ['batch', 'running'])
+def test_batch_norm(mode, images):
+    "Running statistics and gradient of a step are those of its plain form, and it goes on."
+    cfg = changed(norm='batch', norm_stats=mode, optimizer='sgd', beta1=0., lr=.1)
+    after, grad = plain_batch_norm(cfg, images)
+    state, numbers = stepped(cfg, images)
+    for name, v in state.model.model.state_dict().items():
+        if 'running' in name: assert_close(v, after[name], rtol=1e-4, atol=1e-5)
+    moved = (weights(start_state(cfg, images).model) - weights(state.model)) / .1
+    assert_close(moved, grad, rtol=1e-2, atol=1e-3)
+    assert (moved - grad).norm() < .01 * grad.norm()
+    assert reason_to_stop(numbers) is None
+    assert reason_to_stop(stepped(changed(norm='batch', norm_stats=mode), images, 10)[1]) is None
+
+
+def test_group_norm(images):
+    "Group norm sees one image at a time: there is nothing to decide."
+    assert reason_to_stop(stepped(changed(norm='group'), images, 2)[1]) is None
+
+
+def test_older_names():
+    "What these functions were called until version 0.1."
+    from jem_nb import step
+    assert step.sick is step.reason_to_stop and step.calm is step.is_healthy
+    assert step.watch_ is step.reason_for_alarm_ and step.RunState.again is step.RunState.attempt
