@@ -1,17 +1,9 @@
-<<<<<<< HEAD
 """Updates of a network by train_step with given chains, alone or as one process of torchrun.
 
   python -m torch.distributed.run --standalone --nproc-per-node=2 tests/one_update.py FILE
 
 writes {case: {weight: tensor}} of the first process. Each process takes its part of the same
 chains.
-=======
-"""Updates of a network by train_step with chains that are given, alone or by several processes.
-
-  python -m torch.distributed.run --standalone --nproc-per-node=2 tests/one_update.py FILE
-
-writes {case: {weight: tensor}} of the first process. Each takes its part of the same chains.
->>>>>>> 91d675ad3118627c8a8e9dc762d90ddbb72e4906
 """
 import sys
 
@@ -35,11 +27,7 @@ SGD = dict(
     px_weight=1.,
     lr=1.,
 )
-<<<<<<< HEAD
 CASES = {  # changes to SGD, and how many updates
-=======
-CASES = { # changes to SGD, and how many updates
->>>>>>> 91d675ad3118627c8a8e9dc762d90ddbb72e4906
     'plain': (dict(), 1),
     'separate_batches': (dict(separate_batches=True), 1),
     'balance': (dict(balance=True, px_weight=50.), 1),
@@ -70,48 +58,28 @@ def updated(case, p):
     return copy_of_weights(state.model.model), numbers
 
 
-def far_apart(a, b): return (a - b).abs().max().item()
-
-
 def apart(p, **fields):
-<<<<<<< HEAD
     """Three updates with chains of each process's own.
 
     Returns how far apart the weights of the processes are then, and how far they have moved.
     """
-=======
-    "How far apart the weights of the processes are after three updates with chains of their own."
->>>>>>> 91d675ad3118627c8a8e9dc762d90ddbb72e4906
     cfg = preset('digits', **{**SGD, 'n_steps': 2, 'lr': .1, **fields})
     images = load('digits', 'train')
     state = step.start_state(cfg, images, p)
     start = copy_of_weights(state.model)
     for _ in range(3): step.train_step(state, cfg, images, p)
-<<<<<<< HEAD
     between, moved = [], []
     for name, weight in state.model.state_dict().items():
         moved.append((weight - start[name]).abs().max().item())
         first, *others = p.gather(weight)
         between += [(other - first).abs().max().item() for other in others]
     return max(between, default=0.), max(moved)
-=======
-    between = moved = 0.
-    for name, v in state.model.state_dict().items():
-        first, *others = p.gather(v)
-        between = max([between, *(far_apart(t, first) for t in others)])
-        moved = max(moved, far_apart(v, start[name]))
-    return between, moved
->>>>>>> 91d675ad3118627c8a8e9dc762d90ddbb72e4906
 
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
     with processes('cpu') as p:
-<<<<<<< HEAD
         made = {case: updated(case, p) for case in CASES}
-=======
-        made = {c: updated(c, p) for c in CASES}
->>>>>>> 91d675ad3118627c8a8e9dc762d90ddbb72e4906
         made['apart'] = {
             'float32': apart(p, precision='float32', channels_last=False),
             'bfloat16': apart(p, precision='bfloat16', channels_last=True),

@@ -1,5 +1,4 @@
 """`python -m jem_nb.train`, which waits for a signal at one step, once.
-<<<<<<< HEAD
 
 Whoever wants to disturb the run there comes in time, however busy the machine is.
 
@@ -7,13 +6,6 @@ Whoever wants to disturb the run there comes in time, however busy the machine i
 
 A signal that does not end the run lets it go on. A run that was resumed a few steps before STEP
 has waited already.
-=======
-
-  python tests/pausing_run.py STEP OPTIONS
-
-Whoever wants to disturb it there comes in time, however busy the machine is. A signal that does not
-end the run lets it go on. A run that was resumed a few steps before has waited already.
->>>>>>> 91d675ad3118627c8a8e9dc762d90ddbb72e4906
 """
 import os
 import signal
