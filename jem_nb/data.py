@@ -58,7 +58,8 @@ def _check_images(x, y, n_classes, who): # TypeError or ValueError for what is n
 # %% ../nbs/11_data.ipynb #image-set-code
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    "Bytes with labels. Raises `TypeError` for a dtype, `ValueError` for a shape or label."
+    """Bytes with labels. Raises `TypeError` for a wrong dtype, `ValueError` for a wrong shape or
+    label."""
     x:Tensor           # images, uint8, (n,c,h,w), c is 1 or 3
     y:Tensor           # labels, int64, (n,), in 0..k-1, or -1 for no label
     name:str           # data set
@@ -331,7 +332,6 @@ def _read_idx(files, channels): # a file of images and one of labels, of MNIST o
         x, y = x.transpose(0, 2, 1), y.astype(int) - 1
     return x[:, None], y, None
 
-# %% ../nbs/11_data.ipynb #read-mat
 def _read_mat(files, channels): # SVHN: X (32,32,3,n), y (n,1) with 10 for zero
     from scipy.io import loadmat
     with _reading(files[0], 'a MATLAB file with X (32,32,3,n) and y (n,1)'):
@@ -444,7 +444,8 @@ def _read_part(name, split, root): # → x uint8 (n,c,h,w), y (n,), class names 
     return x, y, names, f'{reader} {files[0].relative_to(root).as_posix()}'
 
 # %% ../nbs/11_data.ipynb #load-code
-MADE_SETS = 'letters', 'interpolations', 'photos', 'uniform', 'gaussian', 'constant' # by load_ood
+# what load_ood of 12_outside makes; load only says so
+MADE_SETS = 'letters', 'interpolations', 'photos', 'uniform', 'gaussian', 'constant'
 
 def load(
     name:str,            # a set in SETS
