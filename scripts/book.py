@@ -33,7 +33,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 NBS, BOOK = ROOT/'nbs', ROOT/'_book'
 CACHE, SRC, HTML = BOOK/'executed', BOOK/'src', BOOK/'html'
+HOW_TO = ROOT/'docs/how-to'
 EXECUTED = NBS/'executed.json'  # {notebook: fingerprint of the outputs that it stores}
+EVENING = ('00_energy', '02_sgld', '04_loss', '05_first_jem', '30_hybrid', '32_ood')
 ROOMS = {  # the parts of the book and the numbers of their notebooks
     'The idea': range(0, 10),
     'The machine': range(10, 20),
@@ -48,7 +50,7 @@ STUCK = 45 * 60  # a notebook that has not ended after so many seconds is called
 REMOTE = re.compile(r'<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)="(?:https?:)?//[^"]*"')
 CSS = '''.bd-page-width { max-width: 100rem; }
 .bd-main .bd-content .bd-article-container { max-width: 64em; }
-div.cell div.cell_input pre, div.cell div.cell_output pre { font-size: .8em; }
+div.cell div.cell_input pre, div.cell div.cell_output pre { font-size: .72em; }
 div.cell div.cell_input { border-left-color: #c3c9d3; }
 div.cell.tag_exported div.cell_input { border-left-color: #1f5fa8; }
 div.cell table, .bd-article table {
@@ -128,8 +130,14 @@ def fingerprint(nb_path, live=True):
     for c in cells:
         if c.cell_type == 'code': h.update(f'{c.id} {c.source}'.encode())
     for f in input_files(nb_path, cells, live):
-        h.update(str(f.relative_to(ROOT)).encode() + f.read_bytes())
+        h.update(str(f.relative_to(ROOT)).encode() + meaning(f))
     return h.hexdigest()[:16]
+
+
+def meaning(f):
+    "What a file means to a page that rests on it: of Python its syntax, without comments and layout."
+    if f.suffix != '.py': return f.read_bytes()
+    return ast.dump(ast.parse(f.read_text(encoding='utf-8'))).encode()
 
 
 def committed_fingerprints():
@@ -343,11 +351,43 @@ def index(cfg, names):
         cfg['description'] + '.',
         'Each page is a notebook. What it says is executed there, '
         'and the cells with a blue edge are the package itself.',
+        *evening_path(names),
     ]
     for room, numbers in ROOMS.items():
         here = [n for n in names if int(n[:2]) in numbers]
         if here: out += room_section(room, here)
-    return '\n\n'.join(out) + '\n'
+    return '\n\n'.join([*out, *how_to_section()]) + '\n'
+
+
+def evening_path(names):
+    "The pages that tell the idea in one evening."
+    steps = [f'1. [{opening(read_notebook(SRC/f"{n}.ipynb"))[0]}]({n})' for n in EVENING if n in names]
+    return ['## One evening', '\n'.join(steps)]
+
+
+def how_to_section():
+    "The short answers of docs/how-to, as pages of the book."
+    names = sorted(p.stem for p in HOW_TO.glob('*.md') if p.stem != 'README')
+    titles = {n: (HOW_TO/f'{n}.md').read_text(encoding='utf-8').splitlines()[0][2:] for n in names}
+    listed = [f'- [{title}](how-to/{name})' for name, title in titles.items()]
+    pages = [f'how-to/{n}' for n in names] + ['running']
+    hidden = ['```{toctree}', ':hidden:', ':caption: How to', '', *pages, '```']
+    return ['## How to', '\n'.join([*listed, '- [Running it](running)']), '\n'.join(hidden)]
+
+
+def in_the_book(text):
+    "A page of docs/ with its links to notebooks and other files as the book has them."
+    text = re.sub(r'\]\((?:\.\./)+nbs/(\w+)\.ipynb\)', r'](/\1)', text)
+    text = re.sub(r'\[([^]]*)\]\((?:\.\./)+(?!running)[^)]*\)', r'\1', text) # files outside the book
+    return re.sub(r'\]\(([./\w-]+)\.md\)', r'](\1)', text)
+
+
+def write_docs():
+    "The how-to pages and docs/running.md among the sources of the book."
+    for p in [*HOW_TO.glob('*.md'), ROOT/'docs/running.md']:
+        if p.stem == 'README': continue
+        to = SRC/p.relative_to(ROOT/'docs')
+        write_whole(to, in_the_book(p.read_text(encoding='utf-8')))
 
 
 def room_section(room, names):
@@ -370,6 +410,7 @@ def write_sources(files):
         write_whole(SRC/f'{name}.ipynb', nbformat.writes(nb) + '\n')
     write_whole(SRC/'conf.py', conf(cfg))
     write_whole(SRC/'index.md', index(cfg, names))
+    write_docs()
     write_whole(SRC/'_static/book.css', CSS)
     copy_mathjax(SRC/'_static/mathjax')
 
@@ -385,7 +426,7 @@ def copy_mathjax(folder):
 def fetched(folder):
     "What the pages of a folder would fetch from a network."
     found = set()
-    for p in folder.glob('*.html'):
+    for p in folder.rglob('*.html'):
         found |= {f'{p.name}: {m}' for m in REMOTE.findall(p.read_text(encoding='utf-8'))}
     return sorted(found)
 
