@@ -359,6 +359,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                   'jem_nb.precision._one_pass': ('precision.html#_one_pass', 'jem_nb/precision.py'),
                                   'jem_nb.precision._precision_here': ('precision.html#_precision_here', 'jem_nb/precision.py'),
                                   'jem_nb.precision._seconds': ('precision.html#_seconds', 'jem_nb/precision.py'),
+                                  'jem_nb.precision._seconds_in_one_thread': ( 'precision.html#_seconds_in_one_thread',
+                                                                               'jem_nb/precision.py'),
                                   'jem_nb.precision._small_network': ('precision.html#_small_network', 'jem_nb/precision.py'),
                                   'jem_nb.precision.bfloat16_is_native': ('precision.html#bfloat16_is_native', 'jem_nb/precision.py'),
                                   'jem_nb.precision.channels_last_is_faster': ( 'precision.html#channels_last_is_faster',

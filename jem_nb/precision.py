@@ -102,12 +102,18 @@ class Choice:
 # %% ../nbs/13_precision.ipynb #choose-code
 _MARGIN = 1.25 # bfloat16 must be faster than float32 by this factor
 
+def _seconds_in_one_thread(pairs, device):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try: return pass_seconds(pairs, device)
+    finally: torch.set_num_threads(threads)
+
 @functools.lru_cache(maxsize=None)
-def _precision_here(device, threads): # precision, why; asked again for another number of threads
+def _precision_here(device): # precision, why
     if not bfloat16_is_native(device): return 'float32', 'no units for bfloat16 here'
     if torch.device(device).type == 'cuda': return 'bfloat16', 'a GPU with bfloat16'
     pairs = tuple((p, channels_last_is_faster(p, device)) for p in ('float32', 'bfloat16'))
-    took = pass_seconds(pairs, device)
+    took = _seconds_in_one_thread(pairs, device)
     gain = took[pairs[0]] / took[pairs[1]]
     faster = 'bfloat16' if gain > _MARGIN else 'float32'
     return faster, f'bfloat16 measured {gain:.1f} times as fast'
@@ -124,14 +130,14 @@ def choose(
     if channels_last not in ('auto', True, False):
         raise ValueError(f'channels_last={channels_last!r}: choose one of auto, True, False')
     why = 'as asked'
-    if precision == 'auto': precision, why = _precision_here(str(device), torch.get_num_threads())
+    if precision == 'auto': precision, why = _precision_here(str(device))
     if channels_last == 'auto': channels_last = channels_last_is_faster(precision, device)
     return Choice(precision, channels_last, why)
 
 # %% ../nbs/13_precision.ipynb #slower-code
 @functools.lru_cache(maxsize=None)
-def _measured_ratio(precision, channels_last, device, threads):
-    took = pass_seconds(((precision, channels_last), ('float32', channels_last)), device)
+def _measured_ratio(precision, channels_last, device):
+    took = _seconds_in_one_thread(((precision, channels_last), ('float32', channels_last)), device)
     return took[precision, channels_last] / took['float32', channels_last]
 
 def times_slower(
@@ -141,4 +147,4 @@ def times_slower(
 )->float:                    # above 1: slower than float32 in the same layout
     "How many times as long the probe takes in this precision as in float32, on this device."
     if precision == 'float32': return 1.
-    return _measured_ratio(precision, channels_last, str(device), torch.get_num_threads())
+    return _measured_ratio(precision, channels_last, str(device))
