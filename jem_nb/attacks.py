@@ -7,20 +7,25 @@ __all__ = ['perturbation_norm', 'margin', 'pgd', 'vote', 'RobustCurve', 'robust_
            'distal']
 
 # %% ../nbs/24_attacks.ipynb #imports
+import importlib
+import math
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
-import math
 import eagerpy as ep
 import foolbox as fb
 import torch
 from torch import Generator, Tensor, nn
-from .energy import EnergyClassifier
-from .sgld import frozen, sgld_step
+from .refinement import RefinedClassifier, _check_counts
+from .sgld import frozen
 
 # %% ../nbs/24_attacks.ipynb #norms
 _ATTACKS = {'linf': fb.attacks.LinfPGD, 'l2': fb.attacks.L2PGD}
 _ORDERS = {'linf': math.inf, 'l2': 2}
+
+def _check_norm(norm):
+    if norm not in _ORDERS:
+        raise ValueError(f'norm={norm!r} is unknown: choose from {list(_ORDERS)}')
 
 def perturbation_norm(
     x_adv:Tensor,     # perturbed images, (n,*d), data units [-1,1]
@@ -28,32 +33,39 @@ def perturbation_norm(
     norm:str='linf',  # 'linf' or 'l2'
 )->Tensor:            # (n,), ‖x_adv − x‖ in [0,1] pixel units
     "Size of each perturbation in the units of ε. Raises ValueError on another norm."
-    if norm not in _ORDERS: raise ValueError(f'norm={norm!r} is unknown: choose from {list(_ORDERS)}')
+    _check_norm(norm)
     return torch.linalg.vector_norm((x_adv - x).flatten(1) / 2, _ORDERS[norm], dim=1)
 
 # %% ../nbs/24_attacks.ipynb #check-attack
+def _check_labels_fit(x, y):
+    if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise ValueError(f'labels are {y.dtype} of shape {tuple(y.shape)}: '
+                         f'{len(x)} images need int64 of shape ({len(x)},)')
+
 def _check_images(x, y=None):
     "Raise unless x is a float image batch in [-1,1] and y int64 labels for it."
-    if not x.is_floating_point(): raise TypeError(f'x is {x.dtype}: attacks move pixels by fractions; pass float images in [-1,1], see data.to_unit')
+    if not x.is_floating_point():
+        raise TypeError(f'x is {x.dtype}: attacks move pixels by fractions; '
+                        'pass float images in [-1,1], see data.to_unit')
     if not len(x): raise ValueError('x is empty: there is nothing to attack')
-    lo, hi = x.min().item(), x.max().item()
-    if not (lo >= -1 and hi <= 1):                                # written so that NaN fails too
-        raise ValueError(f'x runs from {lo:.4g} to {hi:.4g}: it must lie in [-1,1]; scale with data.to_unit, and leave input noise to RefinedClassifier(data_noise=…)')
-    if y is not None and (y.dtype != torch.int64 or y.shape != x.shape[:1]):
-        raise ValueError(f'labels are {y.dtype} of shape {tuple(y.shape)}: {len(x)} images need int64 of shape ({len(x)},)')
+    low, high = x.min().item(), x.max().item()
+    if not (low >= -1 and high <= 1): # written so that NaN fails too
+        raise ValueError(f'x runs from {low:.4g} to {high:.4g}: it must lie in [-1,1]; scale with '
+                         'data.to_unit, and leave input noise to RefinedClassifier(data_noise=…)')
+    if y is not None: _check_labels_fit(x, y)
 
 def _check_range(y, n_classes, name='y'):
-    if y.min() < 0 or y.max() >= n_classes: raise ValueError(f'{name} runs from {int(y.min())} to {int(y.max())}: the model has classes 0..{n_classes-1}')
+    if y.min() < 0 or y.max() >= n_classes:
+        raise ValueError(f'{name} runs from {int(y.min())} to {int(y.max())}: '
+                         f'the model has classes 0..{n_classes-1}')
 
 def _check_eps(eps, norm, x):
     "Raise unless ε is in [0,1] pixel units and no larger than the box is wide in that norm."
-    if norm not in _ATTACKS: raise ValueError(f'norm={norm!r} is unknown: choose from {list(_ATTACKS)}')
+    _check_norm(norm)
     widest = 1. if norm == 'linf' else math.sqrt(x[0].numel())
-    if not 0 <= eps <= widest: raise ValueError(f'eps={eps} is outside [0, {widest:.4g}]: eps speaks of pixels in [0,1], for example 8/255')
-
-def _check_counts(**counts):
-    for name, (value, least) in counts.items():
-        if value < least: raise ValueError(f'{name}={value}: at least {least} is wanted')
+    if not 0 <= eps <= widest:
+        raise ValueError(f'eps={eps} is outside [0, {widest:.4g}]: '
+                         'eps speaks of pixels in [0,1], for example 8/255')
 
 # %% ../nbs/24_attacks.ipynb #margin
 def margin(
@@ -61,12 +73,12 @@ def margin(
     y:Tensor,      # classes, (n,), int64 in 0..k-1
 )->Tensor:         # (n,), nats: best other logit − logit of y
     "How far the best other class stands above y: positive exactly where another class wins."
-    other = logits.scatter(1, y[:,None], -math.inf).amax(1)
-    return other - logits.gather(1, y[:,None]).squeeze(1)
+    other = logits.scatter(1, y[:, None], -math.inf).amax(1)
+    return other - logits.gather(1, y[:, None]).squeeze(1)
 
 @contextmanager
 def _seeded(device, generator):
-    "Inside the block torch's global generator is seeded by a draw from `generator`; afterwards it is as it was."
+    "Inside the block torch's global generator is seeded from `generator`; then it is as it was."
     seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     cuda = device.type == 'cuda'
     with torch.random.fork_rng(devices=[device] if cuda else []):
@@ -80,29 +92,51 @@ def _value_and_grad(loss_fn, x):
     z = x.raw.clone().requires_grad_()
     loss = loss_fn(ep.astensor(z)).raw
     grad, = torch.autograd.grad(loss, z)
-    if not torch.isfinite(grad).all(): raise ValueError('the attack met a gradient that is not finite: if a sampler is inside, it may have diverged; try a smaller step_size there')
+    if not torch.isfinite(grad).all():
+        raise ValueError('the attack met a gradient that is not finite: if a sampler is inside, '
+                         'it may have diverged; try a smaller step_size there')
     return ep.astensor(loss.detach()), ep.astensor(grad)
 
-def _margin_loss(model, labels): return lambda x: ep.astensor(margin(model(x).raw, labels.raw)).sum()
+def _margin_loss(model, labels):
+    return lambda x: ep.astensor(margin(model(x).raw, labels.raw)).sum()
 
 def _attack(norm, loss, step_size, n_steps, random_start):
     "The foolbox attack, with our gradient and, if wanted, the margin for its loss."
-    if loss not in ('ce', 'margin'): raise ValueError(f"loss={loss!r} is unknown: choose 'ce' or 'margin'")
-    attack = _ATTACKS[norm](rel_stepsize=2.5 / max(n_steps, 1) if step_size is None else step_size, steps=n_steps, random_start=random_start)
+    if loss not in ('ce', 'margin'):
+        raise ValueError(f"loss={loss!r} is unknown: choose 'ce' or 'margin'")
+    step = 2.5 / max(n_steps, 1) if step_size is None else step_size
+    attack = _ATTACKS[norm](rel_stepsize=step, steps=n_steps, random_start=random_start)
     attack.value_and_grad = _value_and_grad
     if loss == 'margin': attack.get_loss_fn = _margin_loss
     return attack
 
+# %% ../nbs/24_attacks.ipynb #pgd-judging
 @torch.no_grad()
 def _check_labels(model, x, y, targeted):
     n_classes = model(x[:1]).shape[1]
     _check_range(y, n_classes)
-    if targeted is not None: _check_images(x, targeted); _check_range(targeted, n_classes, 'targeted')
+    if targeted is None: return
+    _check_images(x, targeted)
+    _check_range(targeted, n_classes, 'targeted')
 
 @torch.no_grad()
 def _score(model, x_adv, y, targeted):
     "What a restart is judged by, higher is better for the attacker."
     return margin(model(x_adv), y) if targeted is None else -margin(model(x_adv), targeted)
+
+def _goal(y, targeted):
+    if targeted is None: return fb.criteria.Misclassification(y)
+    return fb.criteria.TargetedMisclassification(targeted)
+
+def _best_of(runs, model, x, y, targeted):
+    "Image by image the best of the runs, an iterable of attacked batches."
+    best, best_score = x, torch.full((len(x),), -math.inf, device=x.device)
+    for x_adv in runs:
+        score = _score(model, x_adv, y, targeted)
+        better = score > best_score
+        best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x_adv, best)
+        best_score = torch.where(better, score, best_score)
+    return best
 
 # %% ../nbs/24_attacks.ipynb #pgd
 def pgd(
@@ -119,24 +153,25 @@ def pgd(
     random_start:bool=True,  # start uniformly in the ball; False: at x
     loss:str='ce',           # what the steps climb: 'ce', cross-entropy, or 'margin'
 )->Tensor:                   # adversarial images, (n,c,h,w), in the ball and in [-1,1]
-    "Projected gradient descent in L∞ or L2 by foolbox, the white-box attack of arXiv:1912.03263, Fig 5. Raises TypeError or ValueError on bad arguments and on gradients that are not finite."
-    _check_images(x, y); _check_eps(eps, norm, x); _check_counts(n_steps=(n_steps, 0), restarts=(restarts, 1))
-    if random_start and generator is None: raise ValueError('a random start needs a generator: pass torch.Generator().manual_seed(…), or random_start=False')
+    """Projected gradient descent by foolbox, the white-box attack of arXiv:1912.03263, Fig 5.
+
+    Raises TypeError or ValueError on bad arguments and on gradients that are not finite."""
+    _check_images(x, y)
+    _check_eps(eps, norm, x)
+    _check_counts(n_steps=(n_steps, 0), restarts=(restarts, 1))
+    if random_start and generator is None:
+        raise ValueError('a random start needs a generator: pass '
+                         'torch.Generator().manual_seed(…), or random_start=False')
     x, attack = x.detach(), _attack(norm, loss, step_size, n_steps, random_start)
-    goal = fb.criteria.Misclassification(y) if targeted is None else fb.criteria.TargetedMisclassification(targeted)
     with frozen(model):
         _check_labels(model, x, y, targeted)
         if eps == 0: return x.clone()
         victim = fb.PyTorchModel(model, bounds=(-1, 1), device=x.device)
-        best, best_score = x, torch.full((len(x),), -math.inf, device=x.device)
-        for _ in range(restarts):
+
+        def run(): # 2ε: the one conversion of units
             with _seeded(x.device, generator) if random_start else nullcontext():
-                x_adv = attack.run(victim, x, goal, epsilon=2 * eps).detach()      # 2ε: the one conversion of units
-            score = _score(model, x_adv, y, targeted)
-            better = score > best_score
-            best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x_adv, best)
-            best_score = torch.where(better, score, best_score)
-    return best
+                return attack.run(victim, x, _goal(y, targeted), epsilon=2 * eps).detach()
+        return _best_of((run() for _ in range(restarts)), model, x, y, targeted)
 
 # %% ../nbs/24_attacks.ipynb #vote
 @torch.no_grad()
@@ -145,10 +180,14 @@ def vote(
     x:Tensor,        # images, (n,c,h,w), data units [-1,1]
     n_votes:int=1,   # evaluations to average; 1 suffices where the model is deterministic
 )->Tensor:           # (n,k), mean logits
-    "Mean logits of `n_votes` evaluations in eval mode. Raises ValueError on n_votes < 1 and on logits that are not finite."
+    """Mean logits of `n_votes` evaluations in eval mode.
+
+    Raises ValueError on n_votes < 1 and on logits that are not finite."""
     _check_counts(n_votes=(n_votes, 1))
     with frozen(model): logits = sum(model(x) for _ in range(n_votes)) / n_votes
-    if not torch.isfinite(logits).all(): raise ValueError('the model returned logits that are not finite: there is no verdict to take')
+    if not torch.isfinite(logits).all():
+        raise ValueError('the model returned logits that are not finite: '
+                         'there is no verdict to take')
     return logits
 
 class RobustCurve(NamedTuple):
@@ -156,7 +195,24 @@ class RobustCurve(NamedTuple):
     eps: Tensor      # (e,), the grid, [0,1] pixel units
     accuracy: Tensor # (e,), fraction of images robust at each ε
     robust: Tensor   # (e,n) bool, image by image
-    distance: Tensor # (n,), norm of the perturbation that broke it, [0,1] pixel units; 0 if wrong when clean, inf if never broken
+    distance: Tensor # (n,), norm of the perturbation that broke it, [0,1] pixel units;
+                     # 0 if wrong when clean, inf if never broken
+
+# %% ../nbs/24_attacks.ipynb #robust-loop
+def _check_ascends(grid):
+    if not grid or any(a >= b for a, b in zip(grid, grid[1:])):
+        raise ValueError(f'eps_grid={grid}: it must hold at least one ε and ascend')
+
+def _batches(standing, batch_size): # of the images that have not fallen
+    return standing.nonzero().flatten().split(batch_size) if standing.any() else ()
+
+def _fight_(standing, distance, source, correct, x, y, e, norm, batch_size, generator, attack):
+    "Attack what still stands; update who stands and at which distance an image fell."
+    for i in _batches(standing, batch_size):
+        x_adv = pgd(source, x[i], y[i], e, norm, generator=generator, **attack)
+        fell = ~correct(i, x_adv)
+        distance[i[fell]] = perturbation_norm(x_adv, x[i], norm)[fell].float()
+        standing[i[fell]] = False
 
 # %% ../nbs/24_attacks.ipynb #robust-accuracy
 def robust_accuracy(
@@ -166,133 +222,38 @@ def robust_accuracy(
     eps_grid:Sequence[float],# ascending, [0,1] pixel units; at 0 it is clean accuracy
     norm:str='linf',         # 'linf' or 'l2'
     n_votes:int=1,           # fresh evaluations averaged for each verdict
-    attackers:Sequence[nn.Module]=None, # models whose gradients are followed, all of which must be withstood; None: the model itself
+    attackers:Sequence[nn.Module]=None, # all must be withstood; None: the model itself
     batch_size:int=256,      # images attacked at once
     generator:Generator=None,# for the random starts
     **attack,                # n_steps, step_size, restarts, random_start, loss of `pgd`
 )->RobustCurve:
-    "Robust accuracy at each ε: correct when clean and after every attack of the grid up to ε (Fig 5 of arXiv:1912.03263). Raises what `pgd` raises, and ValueError on a grid that does not ascend."
+    """Correct when clean and after every attack of the grid up to ε (Fig 5 of arXiv:1912.03263).
+
+    Raises what `pgd` raises, and ValueError on a grid that does not ascend."""
     grid = [float(e) for e in eps_grid]
-    if not grid or any(a >= b for a, b in zip(grid, grid[1:])): raise ValueError(f'eps_grid={grid}: it must hold at least one ε and ascend')
-    _check_images(x, y); _check_counts(batch_size=(batch_size, 1))
+    _check_ascends(grid)
+    _check_images(x, y)
     for e in grid: _check_eps(e, norm, x)
+    _check_counts(batch_size=(batch_size, 1))
     _check_range(y, vote(model, x[:1]).shape[1])
-    correct = lambda i, images: vote(model, images, n_votes).argmax(1) == y[i]
-    standing = torch.cat([correct(i, x[i]) for i in torch.arange(len(x), device=x.device).split(batch_size)])
-    distance = torch.where(standing, math.inf, 0.)
-    robust = []
+
+    def correct(i, images): return vote(model, images, n_votes).argmax(1) == y[i]
+
+    everyone = torch.arange(len(x), device=x.device).split(batch_size)
+    standing = torch.cat([correct(i, x[i]) for i in everyone])
+    distance, robust = torch.where(standing, math.inf, 0.), []
     for e in grid:
         for source in (attackers or [model]) if e > 0 else ():
-            for i in standing.nonzero().flatten().split(batch_size) if standing.any() else ():
-                x_adv = pgd(source, x[i], y[i], e, norm, generator=generator, **attack)
-                fell = ~correct(i, x_adv)
-                distance[i[fell]] = perturbation_norm(x_adv, x[i], norm)[fell].float()
-                standing[i[fell]] = False
+            _fight_(standing, distance, source, correct, x, y, e, norm, batch_size, generator,
+                    attack)
         robust.append(standing.clone())
     robust = torch.stack(robust)
     return RobustCurve(torch.tensor(grid), robust.float().mean(1), robust, distance)
 
-# %% ../nbs/24_attacks.ipynb #refined-step-code
-def _refine(
-    model:EnergyClassifier, # owner of E
-    x:Tensor,               # start, (n,c,h,w), data units
-    n_steps:int,            # k
-    step_size:float,        # α
-    noise_scale:float,      # σ
-    generator:Generator,    # on x's device
-    unrolled:bool,          # keep the graph of every gradient
-)->Tensor:                  # x_k, (n,c,h,w), differentiable in x
-    "k SGLD steps with a backward pass: through every step, or straight through."
-    unrolled = unrolled and torch.is_grad_enabled() and x.requires_grad
-    for _ in range(n_steps):
-        g = torch.autograd.grad(model.energy(x).sum(), x, create_graph=True)[0] if unrolled else model.grad_energy(x)
-        path = x - step_size * g                                   # what the backward pass differentiates
-        x = sgld_step(x, g, step_size, noise_scale, generator) + (path - path.detach())
-    return x
+# %% ../nbs/24_attacks.ipynb #moved-names
+_all_ = ['RefinedClassifier', 'Distal', 'distal'] # known here before they had pages of their own
 
-# %% ../nbs/24_attacks.ipynb #refined-class
-class RefinedClassifier(nn.Module):
-    "Logits averaged over chains, each after k SGLD steps from x: the refined JEM of arXiv:1912.03263, Fig 5. Raises TypeError or ValueError on bad settings."
-    def __init__(self,
-        model:EnergyClassifier,  # the classifier and its energy
-        n_steps:int=0,           # k, SGLD steps before classifying
-        step_size:float=1.,      # α, multiplies ∇E directly, data units
-        noise_scale:float=.01,   # σ, std of the noise of a step, data units
-        n_chains:int=1,          # m, chains whose logits are averaged
-        data_noise:float=0.,     # s, std of the noise on the input of each chain, data units
-        grad:str='straight_through', # or 'unrolled': how the backward pass crosses the steps
-        seed:int=0,              # of this object's own generator
-        fixed_noise:bool=False,  # True: each call draws the same noise for inputs of the same shape
-    ):
-        super().__init__()
-        if not isinstance(model, EnergyClassifier): raise TypeError(f'model is a {type(model).__name__}: refinement needs an energy, so wrap it: EnergyClassifier(model)')
-        if grad not in ('straight_through', 'unrolled'): raise ValueError(f"grad={grad!r} is unknown: choose 'straight_through' or 'unrolled'")
-        _check_counts(n_steps=(n_steps, 0), step_size=(step_size, 0), noise_scale=(noise_scale, 0), n_chains=(n_chains, 1), data_noise=(data_noise, 0))
-        self.model, self.n_steps, self.step_size, self.noise_scale = model, n_steps, step_size, noise_scale
-        self.n_chains, self.data_noise, self.grad, self.fixed_noise = n_chains, data_noise, grad, fixed_noise
-        self.reseed(seed)
-
-    def reseed(self, seed:int):
-        "Start the noise again from `seed`."
-        self.seed, self._generator = seed, None
-
-    def forward(self, x:Tensor)->Tensor:
-        "(n,c,h,w) in data units → mean logits (n,k); with no steps and no input noise exactly the plain model."
-        if self.n_steps == 0 and self.data_noise == 0: return self.model(x)
-        if self._generator is None or self.fixed_noise or self._generator.device != x.device:
-            self._generator = Generator(x.device).manual_seed(self.seed)
-        chains = x.repeat(self.n_chains, *[1] * (x.ndim - 1))
-        if self.data_noise: chains = chains + self.data_noise * torch.empty_like(chains).normal_(generator=self._generator)
-        chains = _refine(self.model, chains, self.n_steps, self.step_size, self.noise_scale, self._generator, self.grad == 'unrolled')
-        return self.model(chains).unflatten(0, (self.n_chains, len(x))).mean(0)
-
-# %% ../nbs/24_attacks.ipynb #distal-class
-class Distal(NamedTuple):
-    "What `distal` returns."
-    x: Tensor          # images, (n,c,h,w), data units, inside [-1,1]
-    confidence: Tensor # (t+1,n), p(target|x) at the start and after each step
-    steps: Tensor      # (n,) int64, steps taken by each image
-    reached: Tensor    # (n,) bool, whether the confidence was reached
-
-def _check_distal(model, target, start, conf, generator):
-    "Start images and int64 targets, or the reason why not."
-    if not 0 < conf < 1: raise ValueError(f'conf={conf}: a probability strictly between 0 and 1 is wanted')
-    if not isinstance(start, Tensor):
-        if generator is None: raise ValueError('a start from noise needs a generator: pass torch.Generator().manual_seed(…), or images')
-        start = torch.rand(tuple(start), generator=generator, device=generator.device) * 2 - 1
-    target = torch.as_tensor(target, device=start.device)
-    if target.ndim == 0: target = target.expand(len(start))
-    _check_images(start, target)
-    with torch.no_grad(): _check_range(target, model(start[:1]).shape[1], 'target')
-    return start.detach().clone(), target
-
-# %% ../nbs/24_attacks.ipynb #distal-fn
-def distal(
-    model:nn.Module,         # x → logits (n,k)
-    target:int|Tensor,       # class to reach, one for all or (n,) int64
-    start:Tensor|Sequence,   # images in [-1,1], (n,c,h,w); or a shape, to start from uniform noise
-    n_steps:int=200,         # most steps taken
-    step_size:float=1.,      # multiplies the gradient, data units
-    conf:float=.9,           # an image stops once p(target|x) ≥ conf
-    generator:Generator=None,# draws the noise, on the model's device; only where start is a shape
-    objective:str='log_p_y', # log p(y|x); 'log_p_xy': f(x)[y]
-    momentum:float=0.,       # of the ascent
-)->Distal:
-    "Gradient ascent on log p(y|x) inside the box, from noise to a confident class (Fig 6 of arXiv:1912.03263). Raises TypeError or ValueError on bad arguments."
-    if objective not in ('log_p_y', 'log_p_xy'): raise ValueError(f"objective={objective!r} is unknown: choose 'log_p_y' or 'log_p_xy'")
-    _check_counts(n_steps=(n_steps, 0), step_size=(step_size, 0), momentum=(momentum, 0))
-    with frozen(model), torch.enable_grad():
-        x, target = _check_distal(model, target, start, conf, generator)
-        velocity, done, confidence = torch.zeros_like(x), torch.zeros(len(x), dtype=torch.bool, device=x.device), []
-        steps = torch.zeros_like(target)
-        for t in range(n_steps + 1):
-            logits = model(x.requires_grad_())
-            log_p = logits.log_softmax(1).gather(1, target[:,None]).squeeze(1)
-            confidence.append(log_p.detach().exp())
-            done = done | (confidence[-1] >= conf)
-            if t == n_steps or done.all(): break
-            climbed = log_p if objective == 'log_p_y' else logits.gather(1, target[:,None])
-            velocity = momentum * velocity + torch.autograd.grad(climbed.sum(), x)[0]
-            moved = (x.detach() + step_size * velocity).clamp(-1, 1)
-            x, steps = torch.where(done.view(-1, *[1] * (x.ndim - 1)), x.detach(), moved), steps + ~done
-    return Distal(x.detach(), torch.stack(confidence), steps, done)
+def __getattr__(name): # of the module: what stands in a notebook of a higher number
+    if name in ('Distal', 'distal'):
+        return getattr(importlib.import_module('jem_nb.distal'), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
