@@ -338,3 +338,5 @@ def test_resnet110():
     net, x = ResNet110(n_classes=100), torch.zeros(2, 3, 32, 32)
     assert net(x).shape == (2, 100)
     assert net.features(x).shape == (2, 64)
+    kernels = {layer.kernel_size for layer in net.modules() if isinstance(layer, nn.Conv2d)}
+    assert kernels == {(3, 3)}
