@@ -206,14 +206,6 @@ def _check_ascends(grid):
 def _batches(standing, batch_size): # of the images that have not fallen
     return standing.nonzero().flatten().split(batch_size) if standing.any() else ()
 
-def _fight_(standing, distance, source, correct, x, y, e, norm, batch_size, generator, attack):
-    "Attack what still stands; update who stands and at which distance an image fell."
-    for i in _batches(standing, batch_size):
-        x_adv = pgd(source, x[i], y[i], e, norm, generator=generator, **attack)
-        fell = ~correct(i, x_adv)
-        distance[i[fell]] = perturbation_norm(x_adv, x[i], norm)[fell].float()
-        standing[i[fell]] = False
-
 # %% ../nbs/24_attacks.ipynb #robust-accuracy
 def robust_accuracy(
     model:nn.Module,         # x → logits (n,k), possibly random
@@ -244,8 +236,11 @@ def robust_accuracy(
     distance, robust = torch.where(standing, math.inf, 0.), []
     for e in grid:
         for source in (attackers or [model]) if e > 0 else ():
-            _fight_(standing, distance, source, correct, x, y, e, norm, batch_size, generator,
-                    attack)
+            for i in _batches(standing, batch_size):
+                x_adv = pgd(source, x[i], y[i], e, norm, generator=generator, **attack)
+                fell = ~correct(i, x_adv)
+                distance[i[fell]] = perturbation_norm(x_adv, x[i], norm)[fell].float()
+                standing[i[fell]] = False
         robust.append(standing.clone())
     robust = torch.stack(robust)
     return RobustCurve(torch.tensor(grid), robust.float().mean(1), robust, distance)

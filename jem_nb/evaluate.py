@@ -279,14 +279,14 @@ def _measure(part, model, cfg, splits, b): # the metrics of one part; b: the bud
         sets = ood_sets(cfg.dataset, b['ood_sets'])
         return dict(zip(('ood', 'energies'), measure_ood(model, test, cfg.seed, sets, b['n_ood'])))
     if part == 'generation':
-        size = b['n_per_class'], b['sample_steps']
-        return {part: measure_samples(model, cfg, train, test, cfg.seed, *size)}
+        return {part: measure_samples(model, cfg, train, test, cfg.seed,
+                                      b['n_per_class'], b['sample_steps'])}
     if part == 'robust':
         refine = b['refine'] if _is_generative(cfg) else (0,)
-        how = refine, b['n_attacked'], b['attack_steps']
-        return {part: measure_robustness(model, cfg, test, cfg.seed, *how, eps=b['eps'])}
-    how = b['distal_per_class'], b['distal_steps'], b['distal_conf']
-    return {part: measure_distal(model, train, test, cfg.seed, *how)}
+        return {part: measure_robustness(model, cfg, test, cfg.seed, refine,
+                                         b['n_attacked'], b['attack_steps'], eps=b['eps'])}
+    return {part: measure_distal(model, train, test, cfg.seed, b['distal_per_class'],
+                                 b['distal_steps'], b['distal_conf'])}
 
 # %% ../nbs/27_evaluate.ipynb #evaluate-model
 def evaluate_model(

@@ -34,6 +34,26 @@ def _refine(
         x = sgld_step(x, g, step_size, noise_scale, generator) + (path - path.detach())
     return x
 
+# %% ../nbs/15_refinement.ipynb #refined-settings
+def _check_settings(c): # of a RefinedClassifier
+    if not isinstance(c.model, EnergyClassifier):
+        raise TypeError(f'model is a {type(c.model).__name__}: refinement needs an energy, '
+                        'so wrap it: EnergyClassifier(model)')
+    if c.grad not in ('straight_through', 'unrolled'):
+        raise ValueError(f"grad={c.grad!r} is unknown: choose 'straight_through' or 'unrolled'")
+    _check_counts(
+        n_steps=(c.n_steps, 0),
+        step_size=(c.step_size, 0),
+        noise_scale=(c.noise_scale, 0),
+        n_chains=(c.n_chains, 1),
+        data_noise=(c.data_noise, 0),
+    )
+
+def _update_generator(c, device): # the one of this call
+    if c._generator is None or c.fixed_noise or c._generator.device != device:
+        c._generator = Generator(device).manual_seed(c.seed)
+    return c._generator
+
 # %% ../nbs/15_refinement.ipynb #refined-class
 class RefinedClassifier(nn.Module):
     """Logits averaged over chains, each after k SGLD steps from x (Fig 5 of arXiv:1912.03263).
@@ -51,49 +71,24 @@ class RefinedClassifier(nn.Module):
         fixed_noise:bool=False,  # True: each call draws the same noise for inputs of one shape
     ):
         super().__init__()
-        self._check(model, grad)
-        _check_counts(
-            n_steps=(n_steps, 0),
-            step_size=(step_size, 0),
-            noise_scale=(noise_scale, 0),
-            n_chains=(n_chains, 1),
-            data_noise=(data_noise, 0),
-        )
         self.model, self.n_steps = model, n_steps
         self.step_size, self.noise_scale = step_size, noise_scale
         self.n_chains, self.data_noise = n_chains, data_noise
         self.grad, self.fixed_noise = grad, fixed_noise
+        _check_settings(self)
         self.reseed(seed)
 
-# %% ../nbs/15_refinement.ipynb #refined-methods
-def _check(model, grad):
-    if not isinstance(model, EnergyClassifier):
-        raise TypeError(f'model is a {type(model).__name__}: refinement needs an energy, '
-                        'so wrap it: EnergyClassifier(model)')
-    if grad not in ('straight_through', 'unrolled'):
-        raise ValueError(f"grad={grad!r} is unknown: choose 'straight_through' or 'unrolled'")
+    def reseed(self, seed:int):
+        "Start the noise again from `seed`."
+        self.seed, self._generator = seed, None
 
-def _reseed(self, seed:int):
-    "Start the noise again from `seed`."
-    self.seed, self._generator = seed, None
-
-def _noise_source(self, device): # the generator of a call
-    used = self._generator
-    if used is None or self.fixed_noise or used.device != device:
-        self._generator = Generator(device).manual_seed(self.seed)
-    return self._generator
-
-def _forward(self, x:Tensor)->Tensor:
-    "(n,c,h,w) in data units → mean logits (n,k); without steps and noise exactly the plain model."
-    if self.n_steps == 0 and self.data_noise == 0: return self.model(x)
-    g = self._noise_source(x.device)
-    chains = x.repeat(self.n_chains, *[1] * (x.ndim - 1))
-    if self.data_noise:
-        chains = chains + self.data_noise * torch.empty_like(chains).normal_(generator=g)
-    chains = _refine(self.model, chains, self.n_steps, self.step_size, self.noise_scale, g,
-                     self.grad == 'unrolled')
-    return self.model(chains).unflatten(0, (self.n_chains, len(x))).mean(0)
-
-RefinedClassifier._check = staticmethod(_check)
-RefinedClassifier._noise_source = _noise_source
-RefinedClassifier.reseed, RefinedClassifier.forward = _reseed, _forward
+    def forward(self, x:Tensor)->Tensor:
+        "(n,c,h,w) in data units → mean logits (n,k); without steps and noise exactly the model."
+        if self.n_steps == 0 and self.data_noise == 0: return self.model(x)
+        g = _update_generator(self, x.device)
+        x_chains = x.repeat(self.n_chains, *[1] * (x.ndim - 1))
+        if self.data_noise:
+            x_chains = x_chains + self.data_noise * torch.empty_like(x_chains).normal_(generator=g)
+        x_k = _refine(self.model, x_chains, self.n_steps, self.step_size, self.noise_scale, g,
+                      self.grad == 'unrolled')
+        return self.model(x_k).unflatten(0, (self.n_chains, len(x))).mean(0)
