@@ -9,7 +9,8 @@ __all__ = ['GROWTH', 'TARGETS', 'CPU_CASES', 'GPU_CASES', 'SMALL_CASES', 'BENCH_
            'import_cost', 'two_processes', 'scaling', 'target_table', 'bench', 'bench_main', 'add_bench_options']
 
 # %% ../nbs/28_bench.ipynb #imports
-import argparse, dataclasses, datetime, json, math, os, resource, statistics, subprocess, sys, tempfile, time
+import argparse, dataclasses, datetime, json, math, os, resource
+import statistics, subprocess, sys, tempfile, time
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,7 @@ from .config import Config, OneLineParser, rng
 from .data import ImageSet
 from .precision import choose
 from .distributed import Processes, give_back_memory, keep_memory
-from .results import Table, append_record, check_record, dig, project_data
+from .results import Table, append_record, check_record, project_data, value_at
 from .sgld import frozen, sgld
 from .step import real_batch, settled, start_state, train_step
 from .train import provenance, write_json
@@ -41,25 +42,41 @@ def naive_chain(
     x = x.clone().requires_grad_(True)
     for _ in range(n_steps):
         grad, = torch.autograd.grad(net(x).logsumexp(1).sum(), x)
-        x.data += step_size * grad + noise_scale * torch.randn(x.shape, generator=g, device=x.device)
+        noise = torch.randn(x.shape, generator=g, device=x.device)
+        x.data += step_size * grad + noise_scale * noise
     return x.detach()
 
+# %% ../nbs/28_bench.ipynb #naive-update
 def naive_iteration(
-    net:nn.Module, opt, chains:torch.Tensor, # chains: the buffer, on the host, changed
-    x:torch.Tensor, x_lab:torch.Tensor, y:torch.Tensor, # the real batches of the two terms, (n, c, h, w); labels (n,)
-    cfg:Config, g:torch.Generator,           # g on the device
+    net:nn.Module, opt,                  # x → logits (n, k), and the optimizer of its weights
+    chains:torch.Tensor,                 # the buffer, on the host, changed, (b, c, h, w)
+    x:torch.Tensor, x_lab:torch.Tensor,  # the real batches of the two terms, (n, c, h, w)
+    y:torch.Tensor,                      # labels, (n,)
+    cfg:Config, g:torch.Generator,       # the recipe; of the noise, on the device
 )->float: # the loss
     "One update of the paper's loop: draw, walk, three passes, step, put back."
     n, device = len(x), x.device
     slots = torch.randint(len(chains), (n,))
-    start = torch.where(torch.rand(n, 1, 1, 1) < cfg.reinit_prob, torch.rand(n, *chains.shape[1:]) * 2 - 1, chains[slots]).to(device)
-    net.eval(); x_sample = naive_chain(net, start, cfg.n_steps, cfg.step_size, cfg.noise_scale, g); net.train()
+    restarts = torch.rand(n, 1, 1, 1) < cfg.reinit_prob
+    uniform = torch.rand(n, *chains.shape[1:]) * 2 - 1
+    start = torch.where(restarts, uniform, chains[slots]).to(device)
+    net.eval()
+    x_sample = naive_chain(net, start, cfg.n_steps, cfg.step_size, cfg.noise_scale, g)
+    net.train()
     chains[slots] = x_sample.cpu()
-    loss = -(net(x).logsumexp(1).mean() - net(x_sample).logsumexp(1).mean()) + F.cross_entropy(net(x_lab), y)
-    opt.zero_grad(); loss.backward(); opt.step()
+    log_px = net(x).logsumexp(1).mean() - net(x_sample).logsumexp(1).mean()
+    loss = -log_px + F.cross_entropy(net(x_lab), y)
+    opt.zero_grad()
+    loss.backward()
+    opt.step()
     return loss.item()
 
 # %% ../nbs/28_bench.ipynb #timed
+def _nothing(): pass
+
+def _waiter(device): # what waits until a device has done its work
+    return torch.cuda.synchronize if torch.device(device).type == 'cuda' else _nothing
+
 def timed(
     fns:dict,       # {name: function without arguments}
     repeats:int=5,  # turns that count
@@ -67,24 +84,44 @@ def timed(
     warm:bool=True, # a turn before those, which does not count
 )->dict:            # {name: median seconds}
     "Median seconds of each, in turns."
-    wait = torch.cuda.synchronize if torch.device(device).type == 'cuda' else lambda: None
-    took = {k: [] for k in fns}
+    wait = _waiter(device)
+    took = {name: [] for name in fns}
     for _ in range(repeats + warm):
-        for k, fn in fns.items():
-            wait(); t = time.perf_counter(); fn(); wait()
-            took[k].append(time.perf_counter() - t)
-    return {k: statistics.median(v[warm:]) for k, v in took.items()}
+        for name, fn in fns.items():
+            wait()
+            begun = time.perf_counter()
+            fn()
+            wait()
+            took[name].append(time.perf_counter() - begun)
+    return {name: statistics.median(seconds[warm:]) for name, seconds in took.items()}
 
+# %% ../nbs/28_bench.ipynb #exponent
 def exponent(
     xs, ys, # positive numbers
 )->float:   # p of the least-squares fit y ∝ x^p
-    "How a cost grows: the slope on logarithmic axes. Raises `ValueError` for fewer than two different xs."
+    """How a cost grows: the slope on logarithmic axes.
+
+    Raises `ValueError` for fewer than two different xs."""
     a, b = [math.log(v) for v in xs], [math.log(v) for v in ys]
-    if len(set(a)) < 2: raise ValueError(f'{len(set(a))} different sizes: a slope needs two at least')
-    ma, mb = statistics.fmean(a), statistics.fmean(b)
-    return sum((i - ma) * (j - mb) for i, j in zip(a, b)) / sum((i - ma)**2 for i in a)
+    if len(set(a)) < 2:
+        raise ValueError(f'{len(set(a))} different sizes: a slope needs two at least')
+    mean_a, mean_b = statistics.fmean(a), statistics.fmean(b)
+    covariance = sum((i - mean_a) * (j - mean_b) for i, j in zip(a, b))
+    return covariance / sum((i - mean_a)**2 for i in a)
 
 # %% ../nbs/28_bench.ipynb #rate
+def _two_matrices(n, dtype, device): # of n rows and columns
+    gs = [rng(0, 'matmul', i, device=device) for i in (0, 1)]
+    return [torch.randn(n, n, generator=g, device=device).to(dtype) for g in gs]
+
+def _product_seconds(a, b): # of one product
+    wait = _waiter(a.device)
+    wait()
+    begun = time.perf_counter()
+    a @ b
+    wait()
+    return time.perf_counter() - begun
+
 def matmul_rate(
     device='cpu',
     dtype:torch.dtype=None, # default: what a run on this device multiplies in
@@ -92,105 +129,176 @@ def matmul_rate(
     repeats:int=5,
 )->float:                   # floating-point operations per second
     "The best of a few large matrix products."
-    dtype, cuda = dtype or choose(device=device).dtype, torch.device(device).type == 'cuda'
-    wait = torch.cuda.synchronize if cuda else lambda: None
-    def pair(n): # two matrices
-        return [torch.randn(n, n, generator=rng(0, 'matmul', i, device=device), device=device).to(dtype) for i in (0, 1)]
-    def once(a, b): # seconds
-        wait()
-        t = time.perf_counter()
-        a @ b
-        wait()
-        return time.perf_counter() - t
-    if n is None:
-        n = 8192 if cuda else 256
-        while n < 2048 and once(*pair(n)) < .02: n *= 2            # a slow machine is filled by less
-    a, b = pair(n)
-    return 2 * n**3 / min(once(a, b) for _ in range(repeats + 2))
+    dtype = dtype or choose(device=device).dtype
+    if n is None and torch.device(device).type == 'cuda': n = 8192
+    elif n is None: # a slow machine is filled by less
+        n = 256
+        while n < 2048 and _product_seconds(*_two_matrices(n, dtype, device)) < .02: n *= 2
+    a, b = _two_matrices(n, dtype, device)
+    return 2 * n**3 / min(_product_seconds(a, b) for _ in range(repeats + 2))
 
+# %% ../nbs/28_bench.ipynb #chain-flops
 def chain_flops(
-    net:nn.Module, x:torch.Tensor, # x: (n, c, h, w)
-)->int: # operations of one SGLD step
+    net:nn.Module,  # x → logits (n, k)
+    x:torch.Tensor, # (n, c, h, w)
+)->int:             # operations of one SGLD step
     "Forward and gradient with respect to the input, by torch's FlopCounterMode."
     with frozen(net), FlopCounterMode(display=False) as count:
         x = x.detach().requires_grad_(True)
-        torch.autograd.grad(net(x.clone()).logsumexp(1).sum(), x)    # the clone: the counter's hooks want no leaf
+        logits = net(x.clone()) # the clone: the counter's hooks want no leaf
+        torch.autograd.grad(logits.logsumexp(1).sum(), x)
     return count.get_total_flops()
 
 # %% ../nbs/28_bench.ipynb #cases-code
 @dataclasses.dataclass(frozen=True)
 class Case:
     "What is measured: a WRN on random images."
-    depth:int=10; width:int=2; size:int=32; batch:int=16; n_steps:int=20; buffer_size:int=10_000; compile:bool=False
+    depth:int=10            # of the network
+    width:int=2             # of the network
+    size:int=32             # pixels a side
+    batch:int=16            # images
+    n_steps:int=20          # K
+    buffer_size:int=10_000  # chains
+    compile:bool=False      # the network, by torch.compile
+
     @property
     def name(self): return f'WRN-{self.depth}-{self.width}'
 
+# %% ../nbs/28_bench.ipynb #case-config
 def case_config(
-    case:Case, fast=True, # fast: the options of the larger presets; else the paper's arithmetic
+    case:Case,
+    fast=True, # the options of the larger presets; else the paper's arithmetic
 )->Config:
     "The recipe of a case: the paper's, small where it does not matter."
     how = dict(precision='auto', channels_last='auto', compile=case.compile) if fast else {}
-    return Config(depth=case.depth, width=case.width, batch_size=case.batch, n_steps=case.n_steps, buffer_size=case.buffer_size, pad=4, flip=True, **how)
+    return Config(depth=case.depth, width=case.width, batch_size=case.batch, n_steps=case.n_steps,
+                  buffer_size=case.buffer_size, pad=4, flip=True, **how)
 
 def random_images(
-    size:int, n:int=1024, device='cpu', # size: pixels a side
-)->ImageSet: # random bytes in ten classes, the same each time
+    size:int,   # pixels a side
+    n:int=1024, # images
+    device='cpu',
+)->ImageSet:    # random bytes in ten classes, the same each time
     "Images to measure with."
     g = rng(0, 'bench-images')
-    return ImageSet(torch.randint(256, (n, 3, size, size), dtype=torch.uint8, generator=g), torch.arange(n) % 10, 'random', 'train', tuple('0123456789')).to(device)
+    x = torch.randint(256, (n, 3, size, size), dtype=torch.uint8, generator=g)
+    images = ImageSet(x, torch.arange(n) % 10, 'random', 'train', tuple('0123456789'))
+    return images.to(device)
 
-# %% ../nbs/28_bench.ipynb #candidates
-def candidates(
-    case:Case, device='cpu', # case: what to build
-)->tuple: # {'naive', 'fast'} functions of a chain of n_steps, ten at most; the same of an iteration
-    "Both forms of a chain and of an iteration, ready to be timed."
-    images, p = random_images(case.size, device=device), Processes(device=str(device))
-    cfg = settled(case_config(case), p)                            # what a run on this device would do
-    state, plain = start_state(cfg, images, p), case_config(case, False)
-    net = WideResNet(case.depth, case.width, image_size=case.size).to(device)
-    for m in net.modules():
-        if isinstance(m, nn.LeakyReLU): m.inplace = False            # as in the released network
-    opt, chains = torch.optim.Adam(net.parameters(), lr=1e-4), torch.rand(case.buffer_size, 3, case.size, case.size) * 2 - 1
-    (x, y), (x_lab, _) = (real_batch(plain, images, s, 'data', device) for s in (0, 1))
-    g = torch.Generator(device).manual_seed(0)
-    last = x.contiguous(memory_format=torch.channels_last if cfg.channels_last else torch.contiguous_format)
-    autocast = torch.bfloat16 if cfg.precision == 'bfloat16' else None
-    def exact(fn): # true float32: by default cuDNN rounds a convolution's inputs to TF32
-        was, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+# %% ../nbs/28_bench.ipynb #naive-forms
+def _exact(fn): # the same in true float32: by default cuDNN rounds a convolution's inputs to TF32
+    def exact():
+        cudnn = torch.backends.cudnn
+        was, cudnn.allow_tf32 = cudnn.allow_tf32, False
         try: return fn()
-        finally: torch.backends.cudnn.allow_tf32 = was
-    k = min(10, case.n_steps)
-    walk = dict(naive=lambda: exact(lambda: naive_chain(net, x, k, 1., .01, g)), fast=lambda: sgld(state.model, last, k, 1., .01, generator=g, autocast=autocast))
-    def plain_update(): return naive_iteration(net, opt, chains, x, x_lab, y, plain, g)
-    update = dict(naive=lambda: exact(plain_update), fast=lambda: train_step(state, cfg, images, p))
-    if p.device.startswith('cuda'): update['naive, TF32'] = plain_update
+        finally: cudnn.allow_tf32 = was
+    return exact
+
+def _chain_steps(case): return min(10, case.n_steps) # of the chain that is measured
+
+def _case_network(case): return WideResNet(case.depth, case.width, image_size=case.size)
+
+def _naive_forms(case, device, images, g): # functions: a chain, an iteration
+    cfg, net = case_config(case, fast=False), _case_network(case).to(device)
+    for m in net.modules():
+        if isinstance(m, nn.LeakyReLU): m.inplace = False # as in the released network
+    opt = torch.optim.Adam(net.parameters(), lr=1e-4)
+    chains = torch.rand(case.buffer_size, 3, case.size, case.size) * 2 - 1
+    (x, y), (x_lab, _) = (real_batch(cfg, images, step, 'data', device) for step in (0, 1))
+    def walk(): return naive_chain(net, x, _chain_steps(case), 1., .01, g)
+    def update(): return naive_iteration(net, opt, chains, x, x_lab, y, cfg, g)
     return walk, update
 
-def step_flops(case:Case, device='cpu')->int: # of a whole batch, counted on one image
+# %% ../nbs/28_bench.ipynb #candidates
+def _fast_forms(case, device, images, g): # functions: a chain, an iteration
+    p = Processes(device=str(device))
+    cfg = settled(case_config(case), p) # what a run on this device would do
+    state = start_state(cfg, images, p)
+    x, _ = real_batch(case_config(case, fast=False), images, 0, 'data', device)
+    if cfg.channels_last: x = x.contiguous(memory_format=torch.channels_last)
+    else: x = x.contiguous()
+    autocast = torch.bfloat16 if cfg.precision == 'bfloat16' else None
+    def walk():
+        return sgld(state.model, x, _chain_steps(case), 1., .01, generator=g, autocast=autocast)
+    def update(): return train_step(state, cfg, images, p)
+    return walk, update
+
+def candidates(
+    case:Case,    # what to build
+    device='cpu',
+)->tuple: # {'naive', 'fast'} functions of a chain of n_steps, ten at most; the same of an iteration
+    "Both forms of a chain and of an iteration, ready to be timed."
+    images, g = random_images(case.size, device=device), torch.Generator(device).manual_seed(0)
+    fast_walk, fast_update = _fast_forms(case, device, images, g)
+    naive_walk, naive_update = _naive_forms(case, device, images, g)
+    walk = dict(naive=_exact(naive_walk), fast=fast_walk)
+    update = dict(naive=_exact(naive_update), fast=fast_update)
+    if torch.device(device).type == 'cuda': update['naive, TF32'] = naive_update
+    return walk, update
+
+# %% ../nbs/28_bench.ipynb #step-flops
+def step_flops(
+    case:Case, device='cpu',
+)->int: # of a whole batch, counted on one image
     "Operations of one SGLD step of a case."
-    return case.batch * chain_flops(WideResNet(case.depth, case.width, image_size=case.size).to(device), torch.zeros(1, 3, case.size, case.size, device=device))
+    image = torch.zeros(1, 3, case.size, case.size, device=device)
+    return case.batch * chain_flops(_case_network(case).to(device), image)
 
-# %% ../nbs/28_bench.ipynb #worker-code
-_HERE = Path(jem_nb.__file__).parent.parent                         # so that another process finds this package and no other
-_UNSET = dict.fromkeys(('MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'))
-
-def _peak(anew=False): # bytes; anew: forget the peak so far. Linux's ru_maxrss starts at what the parent had, so it is the last resort
+# %% ../nbs/28_bench.ipynb #peak-code
+def _forget_peak(): # the peak counts from here
     try:
-        if anew: give_back_memory(); Path('/proc/self/clear_refs').write_text('5') # or the reuse of freed memory would not be seen
-    except OSError: pass                                           # then what was needed to build counts as there before
-    try: return 1024 * int(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')).split()[1])
-    except (OSError, StopIteration): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
+        give_back_memory() # or the reuse of freed memory would not be seen
+        Path('/proc/self/clear_refs').write_text('5')
+    except OSError: pass # then what was needed to build counts as there before
 
-def work(form:str, case:str, keep:bool): # naive or fast; a Case as JSON; whether to keep freed memory
-    "The other end of worker: for each line, chain or iteration, do it once and print seconds, page faults and peak memory in bytes, as JSON."
+def _peak(anew=False): # peak memory of this process, bytes; anew: forget the peak so far
+    if anew: _forget_peak()
+    try:
+        lines = Path('/proc/self/status').read_text().splitlines()
+        peak = next(line for line in lines if line.startswith('VmHWM'))
+        return 1024 * int(peak.split()[1])
+    except (OSError, StopIteration): # the last resort: on Linux it starts at what the parent had
+        unit = 1 if sys.platform == 'darwin' else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def _page_faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+# %% ../nbs/28_bench.ipynb #work-code
+def work(
+    form:str,  # naive or fast
+    case:str,  # a Case as JSON
+    keep:bool, # whether to keep freed memory
+)->None:
+    """The other end of worker: for each line, chain or iteration, do it once.
+
+    Prints seconds, page faults and peak memory in bytes, as JSON."""
     if keep: keep_memory()
     walk, update = candidates(Case(**json.loads(case)))
-    before, faults = _peak(anew=True), lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    forms = dict(chain=walk, iteration=update)
+    before = _peak(anew=True)
     for line in sys.stdin:
-        f = faults()
-        took = timed({'': dict(chain=walk, iteration=update)[line.strip()][form]}, 1, warm=False)['']
-        print(json.dumps(dict(seconds=took, faults=faults() - f, peak=_peak() - before)), flush=True)
+        faults = _page_faults()
+        took = timed({'once': forms[line.strip()][form]}, 1, warm=False)['once']
+        faults = _page_faults() - faults
+        print(json.dumps(dict(seconds=took, faults=faults, peak=_peak() - before)), flush=True)
 
+# %% ../nbs/28_bench.ipynb #worker-start
+_HERE = Path(jem_nb.__file__).parent.parent # so that another process finds this package
+_UNSET = dict.fromkeys(( # what decides how memory is kept and how threads wait
+    'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'))
+
+def _worker_environment(env, threads): # ours, without what is in _UNSET
+    threads = str(threads or torch.get_num_threads())
+    env = {**os.environ, **_UNSET, **(env or {}), 'OMP_NUM_THREADS': threads}
+    return {name: value for name, value in env.items() if value is not None}
+
+def _worker_program(form, case, keep): # jem_nb sets how threads wait only when it comes first
+    first = 'torch, jem_nb' if form == 'naive' else 'jem_nb, torch'
+    if keep is None: keep = form == 'fast'
+    words = f'{form!r}, {json.dumps(dataclasses.asdict(case))!r}, {keep}'
+    return f'import {first}; from jem_nb.bench import work; work({words})'
+
+# %% ../nbs/28_bench.ipynb #worker-code
 @contextmanager
 def worker(
     form:str,        # naive: in a process as Python starts it; fast: as train sets it up
@@ -198,107 +306,185 @@ def worker(
     keep:bool=None,  # whether it keeps freed memory; default: the fast one does
     env=None,        # environment variables that would otherwise not be set
     threads:int=None,# default: as many as here
-):                   # a function of 'chain' or 'iteration': runs it once, gives seconds, faults, peak
-    "A process on this CPU that waits between its turns. Raises `RuntimeError` with its words when it dies."
-    first = 'torch, jem_nb' if form == 'naive' else 'jem_nb, torch'    # jem_nb sets how threads wait only when it comes first
-    env = {k: v for k, v in {**os.environ, **_UNSET, **(env or {}), 'OMP_NUM_THREADS': str(threads or torch.get_num_threads())}.items() if v is not None}
-    code = f'import {first}; from jem_nb.bench import work; work({form!r}, {json.dumps(dataclasses.asdict(case))!r}, {form == "fast" if keep is None else keep})'
+):                   # a function of 'chain' or 'iteration', which gives seconds, faults, peak
+    """A process on this CPU that waits between its turns.
+
+    Raises `RuntimeError` with its words when it dies."""
+    code, env = _worker_program(form, case, keep), _worker_environment(env, threads)
     with tempfile.TemporaryFile('w+') as words:
-        p = subprocess.Popen([sys.executable, '-c', code], env=env, cwd=_HERE, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words)
+        pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=words)
+        p = subprocess.Popen([sys.executable, '-c', code], env=env, cwd=_HERE, text=True, **pipes)
         def once(part):
-            try: p.stdin.write(part + '\n'); p.stdin.flush(); return json.loads(p.stdout.readline())
-            except (OSError, ValueError): p.wait(60); words.seek(0); raise RuntimeError(f'the {form} form of {case} failed: {words.read()[-2000:]}') from None
+            try:
+                p.stdin.write(part + '\n')
+                p.stdin.flush()
+                return json.loads(p.stdout.readline())
+            except (OSError, ValueError):
+                p.wait(60)
+                words.seek(0)
+                said = words.read()[-2000:]
+                raise RuntimeError(f'the {form} form of {case} failed: {said}') from None
         try: yield once
-        finally: p.kill(); p.communicate()
+        finally:
+            p.kill()
+            p.communicate()
+
+# %% ../nbs/28_bench.ipynb #speed-parts
+def _speed_here(case, device, repeats): # seconds of an iteration, of a chain, the matrix rate
+    walk, update = candidates(case, device)
+    iteration, chain = timed(update, repeats, device), timed(walk, repeats, device)
+    return iteration, chain, statistics.median(matmul_rate(device) for _ in range(3))
+
+def _speed_apart(case, repeats): # the same, each form in a process of its own
+    rates = []
+    with worker('naive', case) as naive, worker('fast', case) as fast:
+        def turns(part): # medians; the first turn does not count
+            took = dict(naive=[], fast=[])
+            for _ in range(repeats + 1):
+                took['naive'].append(naive(part)['seconds'])
+                took['fast'].append(fast(part)['seconds'])
+                rates.append(matmul_rate())
+            return {form: statistics.median(seconds[1:]) for form, seconds in took.items()}
+        return turns('iteration'), turns('chain'), statistics.median(rates)
 
 # %% ../nbs/28_bench.ipynb #speed-code
 def speed(
     case:Case, device='cpu', repeats:int=3,
 )->dict: # seconds, ratios, share of the matrix rate
-    "Naive and fast side by side: a step of the chain, an iteration, and how near the chain is to the machine's rate."
-    if str(device) != 'cpu':
-        walk, update = candidates(case, device)
-        whole, chain, rate = timed(update, repeats, device), timed(walk, repeats, device), statistics.median(matmul_rate(device) for _ in range(3))
-    else:
-        rates = []
-        with worker('naive', case) as naive, worker('fast', case) as fast:
-            def turns(part, n): # medians; the matrix rate is asked for in between
-                took = [(naive(part)['seconds'], fast(part)['seconds'], rates.append(matmul_rate())) for _ in range(n + 1)][1:]
-                return dict(naive=statistics.median(t[0] for t in took), fast=statistics.median(t[1] for t in took))
-            whole, chain, rate = turns('iteration', repeats), turns('chain', repeats), statistics.median(rates) # in this order: a chain in a process that has not trained pays for memory that a training process keeps
-    chain, flops = {k: v / min(10, case.n_steps) for k, v in chain.items()}, step_flops(case, device)
+    """Naive and fast side by side: a step of the chain, an iteration.
+
+    And how near the chain is to the machine's rate."""
+    if str(device) != 'cpu': iteration, chain, rate = _speed_here(case, device, repeats)
+    else: iteration, chain, rate = _speed_apart(case, repeats)
+    chain = {form: seconds / _chain_steps(case) for form, seconds in chain.items()}
+    flops = step_flops(case, device)
     how = settled(case_config(case), Processes(device=str(device)))
-    return dict(**dataclasses.asdict(case), name=case.name, precision=how.precision, channels_last=how.channels_last, chain=chain, iteration=whole, chain_ratio=chain['naive'] / chain['fast'], iteration_ratio=whole['naive'] / whole['fast'],
-        flops=flops, rate=rate, share=flops / chain['fast'] / rate, share_naive=flops / chain['naive'] / rate)
+    return dict(
+        **dataclasses.asdict(case),
+        name=case.name,
+        precision=how.precision,
+        channels_last=how.channels_last,
+        # seconds, and naive over fast
+        chain=chain,
+        iteration=iteration,
+        chain_ratio=chain['naive'] / chain['fast'],
+        iteration_ratio=iteration['naive'] / iteration['fast'],
+        # of a step of the chain
+        flops=flops,
+        rate=rate,
+        share=flops / chain['fast'] / rate,
+        share_naive=flops / chain['naive'] / rate)
 
 # %% ../nbs/28_bench.ipynb #memory-code
+def _peak_apart(form, case): # bytes, of the second iteration in a process of its own
+    with worker(form, case) as once: return [once('iteration')['peak'] for _ in range(2)][-1]
+
+def _peak_on_gpu(form, case, device): # bytes, of the device's allocator
+    _, update = candidates(case, device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    update[form]()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated(device) - before
+    del update
+    torch.cuda.empty_cache()
+    return peak
+
 def peak_memory(
     case:Case, device='cpu', # case: of an iteration
 )->dict: # {'naive', 'fast'} bytes above what was there before
     "Peak memory of an iteration: of the process on a CPU, of the device's allocator on a GPU."
-    out = {}
-    for k in ('naive', 'fast'):
-        if torch.device(device).type != 'cuda':
-            with worker(k, case) as once: out[k] = [once('iteration')['peak'] for _ in range(2)][-1]
-            continue
-        _, update = candidates(case, device)
-        torch.cuda.reset_peak_memory_stats(device); before = torch.cuda.memory_allocated(device)
-        update[k](); torch.cuda.synchronize()
-        out[k] = torch.cuda.max_memory_allocated(device) - before
-        del update; torch.cuda.empty_cache()
-    return out
+    if torch.device(device).type != 'cuda':
+        return {form: _peak_apart(form, case) for form in ('naive', 'fast')}
+    return {form: _peak_on_gpu(form, case, device) for form in ('naive', 'fast')}
 
+# %% ../nbs/28_bench.ipynb #settings-rows
 @contextmanager
 def _busy(n): # processes that do nothing but keep cores busy
     others = [subprocess.Popen([sys.executable, '-c', 'while True: pass']) for _ in range(n)]
     try: yield
-    finally: [p.kill() or p.wait() for p in others]
+    finally:
+        for p in others:
+            p.kill()
+            p.wait()
 
+_WAITS = { # how threads wait: environment variables
+    'ACTIVE': dict(OMP_WAIT_POLICY='ACTIVE'),
+    'PASSIVE': dict(OMP_WAIT_POLICY='PASSIVE', GOMP_SPINCOUNT='0'),
+    'as jem_nb sets it': {}}
+
+def _settings(n, few): # {name: (arguments of worker, busy processes beside it)}; n: threads
+    rows = {'allocator as it is': (dict(keep=False, threads=n), 0)}
+    for name, env in _WAITS.items():
+        rows[f'{name}, alone'] = dict(env=env, threads=n), 0
+        rows[f'{name}, beside a busy process'] = dict(env=env, threads=n), 1
+    rows['one thread, beside a busy process'] = dict(threads=1), 1
+    if not few: return rows
+    return {k: rows[k] for k in ('allocator as it is', 'as jem_nb sets it, beside a busy process')}
+
+# %% ../nbs/28_bench.ipynb #settings-code
 def cpu_settings(
     case:Case, repeats:int=3, # case: of an iteration with two steps
     few:bool=False,           # two settings only: to see that it runs
 )->dict: # {name: {seconds, faults}}, medians
-    "What the allocator and waiting threads do to an iteration on this CPU: one setting a process, a thread for each core unless said."
-    n, out = os.cpu_count(), {}
-    waits = {'ACTIVE': dict(OMP_WAIT_POLICY='ACTIVE'), 'PASSIVE': dict(OMP_WAIT_POLICY='PASSIVE', GOMP_SPINCOUNT='0'), 'as jem_nb sets it': {}}
-    rows = {'allocator as it is': (dict(keep=False, threads=n), 0)}
-    for name, env in waits.items(): rows |= {f'{name}, {where}': (dict(env=env, threads=n), busy) for busy, where in enumerate(('alone', 'beside a busy process'))}
-    rows['one thread, beside a busy process'] = (dict(threads=1), 1)
-    if few: rows = {k: rows[k] for k in ('allocator as it is', 'as jem_nb sets it, beside a busy process')}
-    for name, (how, busy) in rows.items():
-        with worker('fast', dataclasses.replace(case, n_steps=2), **how) as once:
-            once('iteration'); once('iteration')
+    """What the allocator and waiting threads do to an iteration on this CPU.
+
+    One setting a process, a thread for each core unless said."""
+    case, out = dataclasses.replace(case, n_steps=2), {}
+    for name, (how, busy) in _settings(os.cpu_count(), few).items():
+        with worker('fast', case, **how) as once:
+            for _ in range(2): once('iteration') # these do not count
             with _busy(busy): took = [once('iteration') for _ in range(repeats)]
-        out[name] = {k: statistics.median(t[k] for t in took) for k in ('seconds', 'faults')}
+        out[name] = dict(
+            seconds=statistics.median(t['seconds'] for t in took),
+            faults=statistics.median(t['faults'] for t in took))
     return out
 
-# %% ../nbs/28_bench.ipynb #pipeline-code
+# %% ../nbs/28_bench.ipynb #pictures-code
 class Pictures(torch.utils.data.Dataset):
     "Images one at a time, with torchvision's transforms: pad, crop, flip, scale, noise."
-    def __init__(self, images:ImageSet, noise:float):
+    def __init__(self,
+        images:ImageSet, # what to show
+        noise:float,     # std, data units
+    ):
         from torchvision import transforms as T
         self.x, self.y, self.noise = images.x.permute(0, 2, 3, 1).numpy(), images.y, noise
-        self.t = T.Compose([T.ToPILImage(), T.Pad(4, padding_mode='reflect'), T.RandomCrop(images.x.shape[-1]), T.RandomHorizontalFlip(), T.ToTensor(), T.Normalize((.5,) * 3, (.5,) * 3)])
+        self.t = T.Compose([
+            T.ToPILImage(),
+            T.Pad(4, padding_mode='reflect'),
+            T.RandomCrop(images.x.shape[-1]),
+            T.RandomHorizontalFlip(),
+            T.ToTensor(),
+            T.Normalize((.5,) * 3, (.5,) * 3)])
+
     def __len__(self): return len(self.x)
+
     def __getitem__(self, i):
         x = self.t(self.x[i])
         return x + self.noise * torch.randn_like(x), self.y[i]
 
+# %% ../nbs/28_bench.ipynb #pipeline-code
 def pipeline(
-    size:int=32, n:int=2048, batch:int=64, device='cpu', workers:int=2, # workers: processes of the DataLoader
+    size:int=32, n:int=2048, batch:int=64, # pixels a side, images, images in a batch
+    device='cpu',
+    workers:int=2,                         # processes of the DataLoader
 )->dict: # images per second of each way
     "Our batches against torchvision's transforms in a DataLoader, over one pass."
     images = random_images(size, n, device)
-    cfg = dataclasses.replace(case_config(Case(batch=batch, size=size)))
+    cfg = case_config(Case(batch=batch, size=size))
+    pictures = Pictures(images.to('cpu'), cfg.data_noise)
     def ours(): return [real_batch(cfg, images, s, 'data', device) for s in range(n // batch)]
-    def usual(w):
-        data = torch.utils.data.DataLoader(Pictures(images.to('cpu'), cfg.data_noise), batch, shuffle=True, drop_last=True, num_workers=w, persistent_workers=w > 0)
-        return lambda: [(x.to(device), y.to(device)) for x, y in data]
-    took = timed({'ours': ours, 'DataLoader': usual(0), f'DataLoader, {workers} workers': usual(workers)}, 2, device)
-    return {k: n // batch * batch / v for k, v in took.items()}
+    def usual(workers): # a pass of the DataLoader
+        batches = torch.utils.data.DataLoader(
+            pictures, batch, shuffle=True, drop_last=True,
+            num_workers=workers, persistent_workers=workers > 0)
+        return lambda: [(x.to(device), y.to(device)) for x, y in batches]
+    ways = {'ours': ours, 'DataLoader': usual(0), f'DataLoader, {workers} workers': usual(workers)}
+    took = timed(ways, 2, device)
+    return {way: n // batch * batch / seconds for way, seconds in took.items()}
 
 # %% ../nbs/28_bench.ipynb #growth-code
-GROWTH = dict(
+GROWTH = dict( # what grows: the case, the values
     n_steps=(Case(n_steps=10), (5, 10, 20, 40)),
     width=(Case(16, 1, 32, 16, 2), (1, 2, 4, 8)),
     batch=(Case(16, 2, 32, 16, 2), (8, 16, 32, 64)),
@@ -307,26 +493,52 @@ GROWTH = dict(
 
 def growth(
     device='cpu', repeats:int=5, table=GROWTH, # table: {field of Case: (case, values)}
-)->dict: # {field: {values, seconds, exponent, flops}}
-    "Seconds of an iteration as one field of a case grows, and the exponents of time and of the operations of an iteration."
+)->dict: # {field: {values, seconds, exponent, flops_exponent}}
+    """Seconds of an iteration as one field of a case grows.
+
+    With the exponents of time and of the operations of an iteration."""
     out = {}
     for field, (case, values) in table.items():
-        built = {v: candidates(dataclasses.replace(case, **{field: v}), device) for v in values}
-        took = timed({v: b[1]['fast'] for v, b in built.items()}, repeats, device)
-        flops = [step_flops(c := dataclasses.replace(case, **{field: v}), device) * (c.n_steps + 3) for v in values] # K steps of two passes, two batches of three
-        out[field] = dict(values=list(values), seconds=list(took.values()), exponent=exponent(values, took.values()), flops_exponent=exponent(values, flops))
+        cases = {v: dataclasses.replace(case, **{field: v}) for v in values}
+        updates = {v: candidates(c, device)[1]['fast'] for v, c in cases.items()}
+        took = timed(updates, repeats, device)
+        flops = [step_flops(c, device) * (c.n_steps + 3) for c in cases.values()]
+        out[field] = dict(
+            values=list(values),
+            seconds=list(took.values()),
+            exponent=exponent(values, took.values()),
+            flops_exponent=exponent(values, flops))
     return out
 
-# %% ../nbs/28_bench.ipynb #profile-code
-_KINDS = (('convolution, forward', ('mkldnn_convolution', 'cudnn_convolution', 'convolution_overrideable', 'conv2d_forward', 'thnn_conv2d')), ('convolution, backward', ('convolution_backward', 'conv2d_backward')), ('activation', ('leaky_relu', 'silu', 'relu', 'threshold')),
-    ('change of type or layout', ('copy_', 'clone', '_to_copy', 'contiguous')), ('noise', ('normal_', 'uniform_', 'random')), ('optimizer', ('adam', 'addcdiv', 'addcmul', 'lerp', 'sqrt')), ('addition', ('aten::add', 'aten::mul', 'aten::sum', 'aten::div')))
+# %% ../nbs/28_bench.ipynb #kinds-code
+_KINDS = { # kind of work: words in the names of its operators; the first that fits counts
+    'convolution, forward': (
+        'mkldnn_convolution', 'cudnn_convolution', 'convolution_overrideable',
+        'conv2d_forward', 'thnn_conv2d'),
+    'convolution, backward': ('convolution_backward', 'conv2d_backward'),
+    'activation': ('leaky_relu', 'silu', 'relu', 'threshold'),
+    'change of type or layout': ('copy_', 'clone', '_to_copy', 'contiguous'),
+    'noise': ('normal_', 'uniform_', 'random'),
+    'optimizer': ('adam', 'addcdiv', 'addcmul', 'lerp', 'sqrt'),
+    'addition': ('aten::add', 'aten::mul', 'aten::sum', 'aten::div')}
+
+def _kind_of(operator): # kind of work of an operator with this name
+    for kind, words in _KINDS.items():
+        if any(word in operator.lower() for word in words): return kind
+    return 'the rest'
 
 @contextmanager
 def _no_stderr(): # the profiler's library writes there on its own
     old, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try: os.dup2(null, 2); yield
-    finally: os.dup2(old, 2); os.close(old); os.close(null)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(old, 2)
+        os.close(old)
+        os.close(null)
 
+# %% ../nbs/28_bench.ipynb #profile-code
 def profile(
     case:Case, device='cpu', n:int=3, # n: iterations
 )->dict: # {kind of work: share of the time}, largest first
@@ -335,43 +547,71 @@ def profile(
     _, update = candidates(case, device)
     update['fast']()
     cuda = torch.device(device).type == 'cuda'
-    with _no_stderr(), profiler(activities=[ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda) as seen:
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * cuda
+    with _no_stderr(), profiler(activities=activities) as seen:
         for _ in range(n): update['fast']()
     spent = Counter()
     for e in seen.key_averages():
-        if cuda and e.device_type != torch.autograd.DeviceType.CPU: continue  # kernels: their operators have counted them
-        t = e.self_device_time_total if cuda else e.self_cpu_time_total
-        spent[next((kind for kind, words in _KINDS if any(w in e.key.lower() for w in words)), 'the rest')] += t
+        is_kernel = cuda and e.device_type != torch.autograd.DeviceType.CPU
+        if is_kernel: continue # the operators that start kernels have counted them
+        spent[_kind_of(e.key)] += e.self_device_time_total if cuda else e.self_cpu_time_total
     total = sum(spent.values())
-    return {k: v / total for k, v in spent.most_common() if v}
+    return {kind: time / total for kind, time in spent.most_common() if time}
 
 # %% ../nbs/28_bench.ipynb #import-code
+_IMPORTS = { # what is imported: the program
+    'torch': 'import torch',
+    'torch, torchvision': ('import jem_nb.compat, torch; jem_nb.compat.install_guard(); '
+                           'import torchvision'),
+    'jem_nb.energy': 'import jem_nb.energy'}
+
 def import_cost(
-    repeats:int=5,
-)->dict: # {'torch', 'torch, torchvision', 'jem_nb.energy'} median seconds of a process, and the ratio of the last two
-    "The price of our import beside that of what it rests on."
-    def start(code): return lambda: subprocess.run([sys.executable, '-c', code], check=True, cwd=_HERE)
-    took = timed({'torch': start('import torch'), 'torch, torchvision': start('import jem_nb.compat, torch; jem_nb.compat.install_guard(); import torchvision'), 'jem_nb.energy': start('import jem_nb.energy')}, repeats)
+    repeats:int=5, # turns that count
+)->dict: # {'torch', 'torch, torchvision', 'jem_nb.energy'} median seconds; ratio of the last two
+    "The price of our import, in a process of its own, beside that of what it rests on."
+    def starter(code):
+        return lambda: subprocess.run([sys.executable, '-c', code], check=True, cwd=_HERE)
+    took = timed({name: starter(code) for name, code in _IMPORTS.items()}, repeats)
     return dict(took, ratio=took['jem_nb.energy'] / took['torch, torchvision'])
+
+# %% ../nbs/28_bench.ipynb #processes-run
+def _train_words(model, iters, batch, folder): # of the command
+    return [
+        *f'--preset cifar10_16 --dataset digits --pad 1 --flip no --model {model}'.split(),
+        *f'--batch-size {batch} --n-chains {batch} --max-iters {iters} --n-epochs 4'.split(),
+        *'--px-delay 0 --px-ramp 0 --ckpt-every 1000 --gap-limit 0'.split(),
+        *'--precision float32 --device cpu --out'.split(), str(folder)]
+
+def _train_apart(model, n_processes, iters, batch, folder): # seconds of the training
+    words = ['-m', 'jem_nb.train', *_train_words(model, iters, batch, folder)]
+    if n_processes == 2:
+        words = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2', *words]
+    env = {**os.environ, 'OMP_NUM_THREADS': '1'}
+    how = dict(env=env, cwd=_HERE, check=True, capture_output=True)
+    subprocess.run([sys.executable, *words], **how)
+    return json.loads((folder / 'record.json').read_text())['wall_seconds']
 
 # %% ../nbs/28_bench.ipynb #processes-code
 def two_processes(
-    iters:int=60, batch:int=64, # iterations; images an iteration, in all
+    iters:int=60, # iterations
+    batch:int=64, # images an iteration, in all
 )->dict: # images per second of 1 and 2 processes, their ratio, largest difference of a weight
     "Train with one process and with two by torchrun, one thread each."
-    out, env = {}, {**os.environ, 'OMP_NUM_THREADS': '1'}
-    words = ['--preset', 'cifar10_16', '--dataset', 'digits', '--batch-size', batch, '--n-chains', batch, '--pad', 1, '--flip', 'no', '--px-delay', 0, '--px-ramp', 0, '--n-epochs', 4, '--ckpt-every', 1000, '--gap-limit', 0, '--precision', 'float32']
+    seconds, weights = {}, {}
     with tempfile.TemporaryDirectory() as d:
         for model in ('jem', 'baseline'):
             for n in (1, 2):
-                there = Path(d) / f'{model}-{n}'
-                launch = ['-m', 'torch.distributed.run', '--standalone', '--nproc-per-node=2'] if n == 2 else []
-                subprocess.run([sys.executable, *launch, '-m', 'jem_nb.train', *map(str, words), '--model', model, '--max-iters', str(iters), '--out', str(there), '--device', 'cpu'], env=env, check=True, capture_output=True, cwd=_HERE)
-                out[model, n] = there, json.loads((there / 'record.json').read_text())['wall_seconds']
-        a, b = (load_checkpoint(out['baseline', n][0] / 'model.safetensors')[0] for n in (1, 2))
-        far = max((a[k] - b[k]).abs().max().item() for k in a)
-    rate = {n: iters * batch / out['jem', n][1] for n in (1, 2)}
-    return dict(images_per_second=list(rate.values()), ratio=rate[2] / rate[1], weight_difference=far, iters=iters, batch=batch)
+                folder = Path(d) / f'{model}-{n}'
+                seconds[model, n] = _train_apart(model, n, iters, batch, folder)
+                weights[model, n] = load_checkpoint(folder / 'model.safetensors')[0]
+    one, two = weights['baseline', 1], weights['baseline', 2]
+    rate = {n: iters * batch / seconds['jem', n] for n in (1, 2)}
+    return dict(
+        images_per_second=list(rate.values()),
+        ratio=rate[2] / rate[1],
+        weight_difference=max((one[name] - two[name]).abs().max().item() for name in one),
+        iters=iters,
+        batch=batch)
 
 # %% ../nbs/28_bench.ipynb #scaling-code
 def scaling(
@@ -384,23 +624,64 @@ def scaling(
     bucket:float=25e6, # bytes that travel together, as in DistributedDataParallel
     sync:float=0.,     # seconds of an iteration that do not divide
 )->dict: # seconds of computing and of communication, efficiency: speed-up over world
-    "Data-parallel training by ring all-reduce, without overlap: t = flops / (world·rate) + 2 (world−1)/world · 4 n_params / bandwidth + 2 (world−1) latency for each bucket + sync."
-    compute = flops / world / rate
-    wire = 0. if world == 1 else 2 * (world - 1) / world * 4 * n_params / bandwidth + 2 * (world - 1) * latency * math.ceil(4 * n_params / bucket)
-    return dict(compute=compute, wire=wire, efficiency=(flops / rate + sync) / world / (compute + wire + sync))
+    "Data-parallel training by ring all-reduce, without overlap."
+    compute, wire, n_bytes = flops / world / rate, 0., 4 * n_params
+    if world > 1:
+        n_buckets = math.ceil(n_bytes / bucket)
+        wire = 2 * (world - 1) / world * 4 * n_params / bandwidth
+        wire += 2 * (world - 1) * latency * n_buckets
+    efficiency = (flops / rate + sync) / world / (compute + wire + sync)
+    return dict(compute=compute, wire=wire, efficiency=efficiency)
+
+# %% ../nbs/28_bench.ipynb #readings-code
+def _at(path): # reads what a record has there
+    def read(record): return value_at(record, path)
+    return read
+
+def _cases(record, kind, name): # of that network, if the record is of that kind of device
+    if value_at(record, 'metrics.kind') != kind: return []
+    return [c for c in value_at(record, 'metrics.speed') or () if c['name'] == name]
+
+def _on_cpu(name, field): # reads a field of the case that is not compiled
+    def read(record):
+        cases = _cases(record, 'cpu', name)
+        return next((c[field] for c in cases if not c['compile']), None)
+    return read
+
+def _best_on_gpu(name, field): # reads the largest value of a field
+    def read(record):
+        return max((c[field] for c in _cases(record, 'cuda', name)), default=None)
+    return read
+
+def _epoch_seconds(record): # WRN-28-10, 45 000 images in batches of 64
+    seconds = [c['iteration']['fast'] for c in _cases(record, 'cuda', 'WRN-28-10')]
+    return min(seconds) * (45_000 // 64) if seconds else None
+
+def _pipeline_ratio(record): # ours over the faster DataLoader
+    rates = value_at(record, 'metrics.pipeline')
+    if not rates: return None
+    return rates['ours'] / max(rate for way, rate in rates.items() if way != 'ours')
+
+# %% ../nbs/28_bench.ipynb #targets-list
+TARGETS = ( # what, how it is read from a record, at least, at most
+    ('two CPU cores, WRN-16-4, batch 64: iteration, naive over fast',
+     _on_cpu('WRN-16-4', 'iteration_ratio'), 2.5, None),
+    ('two CPU cores, WRN-16-4, batch 64: chain, share of the matrix rate in the same precision',
+     _on_cpu('WRN-16-4', 'share'), .8, None),
+    ('one GPU, WRN-28-10, K = 20, batch 64: iteration, naive float32 over fast',
+     _best_on_gpu('WRN-28-10', 'iteration_ratio'), 5., None),
+    ('one GPU, WRN-28-10: chain, share of the matrix rate in the same precision',
+     _best_on_gpu('WRN-28-10', 'share'), .4, None),
+    ('one GPU, WRN-28-10: seconds an epoch of 45 000 images', _epoch_seconds, None, 90.),
+    ('growth with the buffer: exponent', _at('metrics.growth.buffer_size.exponent'), None, .1),
+    ('import jem_nb.energy over import torch, torchvision', _at('metrics.import.ratio'), None, 1.3),
+    ('images a second, ours over the faster DataLoader', _pipeline_ratio, 1., None))
 
 # %% ../nbs/28_bench.ipynb #targets-code
-def _case(kind, name, field): return lambda r: next((c[field] for c in dig(r, 'metrics.speed') or () if c['name'] == name and not c['compile'] and dig(r, 'metrics.kind') == kind), None)
-def _best(name, fn): return lambda r: max((fn(c) for c in dig(r, 'metrics.speed') or () if c['name'] == name and dig(r, 'metrics.kind') == 'cuda'), default=None)
-TARGETS = (
-    ('two CPU cores, WRN-16-4, batch 64: iteration, naive over fast', _case('cpu', 'WRN-16-4', 'iteration_ratio'), 2.5, None),
-    ('two CPU cores, WRN-16-4, batch 64: chain, share of the matrix rate in the same precision', _case('cpu', 'WRN-16-4', 'share'), .8, None),
-    ('one GPU, WRN-28-10, K = 20, batch 64: iteration, naive float32 over fast', _best('WRN-28-10', lambda c: c['iteration_ratio']), 5., None),
-    ('one GPU, WRN-28-10: chain, share of the matrix rate in the same precision', _best('WRN-28-10', lambda c: c['share']), .4, None),
-    ('one GPU, WRN-28-10: seconds an epoch of 45 000 images', lambda r: None if (v := _best('WRN-28-10', lambda c: -c['iteration']['fast'])(r)) is None else -v * (45_000 // 64), None, 90.),
-    ('growth with the buffer: exponent', lambda r: dig(r, 'metrics.growth.buffer_size.exponent'), None, .1),
-    ('import jem_nb.energy over import torch, torchvision', lambda r: dig(r, 'metrics.import.ratio'), None, 1.3),
-    ('images a second, ours over the faster DataLoader', lambda r: None if not (p := dig(r, 'metrics.pipeline')) else p['ours'] / max(v for k, v in p.items() if k != 'ours'), 1., None))
+def _verdict(value, low, high): # whether a target holds
+    if value is None: return '–'
+    holds = (low is None or value >= low) and (high is None or value <= high)
+    return 'yes' if holds else '**no**'
 
 def target_table(
     record:dict, # of a bench
@@ -408,15 +689,126 @@ def target_table(
     "Each target with its verdict."
     rows = []
     for what, read, low, high in TARGETS:
-        v = read(record)
-        rows.append((what, f'at least {low:g}' if low is not None else f'at most {high:g}', 'not measured' if v is None else f'{round(v, 2) + 0:.2f}', '–' if v is None else 'yes' if (low is None or v >= low) and (high is None or v <= high) else '**no**'))
-    return Table(('target', 'wanted', 'measured', 'holds'), rows, f'{record["device"]}, {dig(record, "config.precision") or "precision unknown"}; torch {record["torch"]}; commit {(record["commit"] or "none")[:7]}; medians of {record["metrics"]["repeats"]} turns.')
+        value = read(record)
+        wanted = f'at most {high:g}' if low is None else f'at least {low:g}'
+        measured = 'not measured' if value is None else f'{round(value, 2) + 0:.2f}'
+        rows.append((what, wanted, measured, _verdict(value, low, high)))
+    precision = value_at(record, 'config.precision') or 'precision unknown'
+    commit = (record['commit'] or 'none')[:7]
+    note = (f'{record["device"]}, {precision}; torch {record["torch"]}; commit {commit}; '
+            f'medians of {record["metrics"]["repeats"]} turns.')
+    return Table(('target', 'wanted', 'measured', 'holds'), rows, note)
 
 # %% ../nbs/28_bench.ipynb #bench-cases
-CPU_CASES = (Case(10, 2, batch=32, n_steps=20), Case(16, 4, batch=64, n_steps=20), Case(28, 2, batch=32, n_steps=5), Case(28, 10, batch=4, n_steps=2), Case(10, 2, batch=32, n_steps=4, compile=True))
-GPU_CASES = (Case(28, 10, batch=64, n_steps=20), Case(28, 10, batch=64, n_steps=20, compile=True), Case(16, 4, batch=64, n_steps=20), Case(28, 2, batch=64, n_steps=20), Case(10, 2, batch=64, n_steps=20))
+CPU_CASES = (
+    Case(10, 2, batch=32, n_steps=20),
+    Case(16, 4, batch=64, n_steps=20),
+    Case(28, 2, batch=32, n_steps=5),
+    Case(28, 10, batch=4, n_steps=2),
+    Case(10, 2, batch=32, n_steps=4, compile=True))
+GPU_CASES = (
+    Case(28, 10, batch=64, n_steps=20),
+    Case(28, 10, batch=64, n_steps=20, compile=True),
+    Case(16, 4, batch=64, n_steps=20),
+    Case(28, 2, batch=64, n_steps=20),
+    Case(10, 2, batch=64, n_steps=20))
 SMALL_CASES = (Case(10, 1, 16, 8, 2, 100),)
-BENCH_PARTS = ('speed', 'growth', 'pipeline', 'profile', 'memory', 'settings', 'processes', 'import')
+BENCH_PARTS = (
+    'speed', 'growth', 'pipeline', 'profile', 'memory', 'settings', 'processes', 'import')
+
+# %% ../nbs/28_bench.ipynb #bench-run
+def _cases_for(cuda, quick): # all cases, and the one that stands for them
+    if quick: return SMALL_CASES, SMALL_CASES[0]
+    return (GPU_CASES, GPU_CASES[0]) if cuda else (CPU_CASES, CPU_CASES[1])
+
+class _Run: # of bench
+    def __init__(self, device, repeats, quick, minutes, say):
+        self.device, self.repeats, self.quick = device, repeats, quick
+        self.minutes, self.say, self.begun = minutes, say, time.perf_counter()
+        now = datetime.datetime.now(datetime.timezone.utc)
+        self.started = now.strftime('%Y-%m-%dT%H:%M:%SZ')
+        self.cuda = device.startswith('cuda')
+        self.cases, self.main = _cases_for(self.cuda, quick)
+        self.found = dict(
+            kind='cuda' if self.cuda else 'cpu',
+            repeats=repeats,
+            quick=quick,
+            threads=torch.get_num_threads(),
+            failed={})
+
+    def seconds(self): return time.perf_counter() - self.begun
+
+    def is_late(self, what): # if so, what is not begun is noted
+        if self.seconds() <= 60 * self.minutes: return False
+        self.found['failed'][what] = f'not begun after {self.minutes:g} minutes'
+        return True
+
+    def fail(self, what, error, words): # note it and go on
+        self.found['failed'][what] = str(error)[-500:]
+        self.say(f'  {words}: {str(error)[-200:]}')
+
+# %% ../nbs/28_bench.ipynb #bench-parts
+def _measure_speed(run): # fills run.found['speed']
+    run.found['speed'] = []
+    for case in run.cases:
+        what = f'{case.name} compile={case.compile}'
+        if run.is_late(what): continue
+        try: found = speed(case, run.device, run.repeats)
+        except (RuntimeError, OSError) as e:
+            run.fail(what, e, case.name)
+            continue
+        run.found['speed'].append(found)
+        run.say(f'  {case.name}{" compiled" * case.compile}: '
+                f'iteration {found["iteration_ratio"]:.2f} times the naive, '
+                f'{found["share"]:.0%} of the matrix rate in the chain')
+
+def _peaks(run): # of the cases that are not compiled, with two steps
+    out = []
+    for c in run.cases:
+        if c.compile: continue
+        peaks = peak_memory(dataclasses.replace(c, n_steps=2), run.device)
+        out.append(dict(name=c.name, batch=c.batch, **peaks))
+    return out
+
+# %% ../nbs/28_bench.ipynb #bench-measure
+def _measure(part, run): # one of BENCH_PARTS but speed: what it found; None: not on this device
+    device, quick = run.device, run.quick
+    if part in ('settings', 'processes') and run.cuda: return None
+    if part == 'growth':
+        table = dict(batch=(SMALL_CASES[0], (4, 8))) if quick else GROWTH
+        return growth(device, run.repeats, table)
+    if part == 'pipeline': return pipeline(device=device, n=128 if quick else 2048)
+    if part == 'profile': return profile(run.main, device, 1 if quick else 2)
+    if part == 'memory': return _peaks(run)
+    if part == 'settings': return cpu_settings(run.main, few=quick)
+    if part == 'processes': return two_processes(3 if quick else 60)
+    return import_cost(run.repeats)
+
+def _measure_part(part, run): # fills run.found[part], or notes why it could not
+    run.say(f'{part} …')
+    if part == 'speed': return _measure_speed(run)
+    try: run.found[part] = _measure(part, run)
+    except (RuntimeError, OSError, subprocess.SubprocessError) as e:
+        run.fail(part, e, f'{part} failed')
+
+# %% ../nbs/28_bench.ipynb #bench-record
+def _bench_record(run): # what was found so far, as a record
+    found = run.found
+    config = settled(case_config(run.main), Processes(device=run.device))
+    whole = not found['failed'] and set(BENCH_PARTS) <= set(found)
+    return check_record(dict(
+        experiment='bench',
+        preset=found['kind'],
+        model='jem',
+        config=dataclasses.asdict(config),
+        seed=0,
+        started=run.started,
+        **provenance(run.device),
+        cores=os.cpu_count(),
+        wall_seconds=round(run.seconds(), 1),
+        status='complete' if whole else 'truncated',
+        n_eval=0,
+        metrics=found))
 
 # %% ../nbs/28_bench.ipynb #bench-code
 def bench(
@@ -429,57 +821,53 @@ def bench(
     say=print,
 )->dict: # a record
     "Measure the speed of everything. Raises `ValueError` for a part that does not exist."
-    if bad := [p for p in parts if p not in BENCH_PARTS]: raise ValueError(f'no part {bad[0]!r}: the parts are {", ".join(BENCH_PARTS)}')
-    device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    cuda, t0 = device.startswith('cuda'), time.perf_counter()
+    if bad := [p for p in parts if p not in BENCH_PARTS]:
+        raise ValueError(f'no part {bad[0]!r}: the parts are {", ".join(BENCH_PARTS)}')
     keep_memory()
-    cases = SMALL_CASES if quick else GPU_CASES if cuda else CPU_CASES
-    main = cases[0] if quick or cuda else cases[1]
-    m = dict(kind='cuda' if cuda else 'cpu', repeats=repeats, quick=quick, threads=torch.get_num_threads(), failed={})
-    table = dict(batch=(SMALL_CASES[0], (4, 8))) if quick else GROWTH
-    jobs = dict(speed=lambda: None, growth=lambda: growth(device, repeats, table), pipeline=lambda: pipeline(device=device, n=128 if quick else 2048),
-        profile=lambda: profile(main, device, 1 if quick else 2), memory=lambda: [dict(name=c.name, batch=c.batch, **peak_memory(dataclasses.replace(c, n_steps=2), device)) for c in cases if not c.compile],
-        settings=lambda: None if cuda else cpu_settings(main, few=quick), processes=lambda: None if cuda else two_processes(3 if quick else 60), **{'import': lambda: import_cost(repeats)})
-    started = datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ')
-    def late(): return time.perf_counter() - t0 > 60 * minutes
-    def record(): return check_record(dict(experiment='bench', preset=m['kind'], model='jem', config=dataclasses.asdict(settled(case_config(main), Processes(device=device))), seed=0, started=started, **provenance(device), cores=os.cpu_count(),
-        wall_seconds=round(time.perf_counter() - t0, 1), status='complete' if not m['failed'] and set(BENCH_PARTS) <= set(m) else 'truncated', n_eval=0, metrics=m))
+    device = str(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    run = _Run(device, repeats, quick, minutes, say)
     for part in parts:
-        if late(): m['failed'][part] = f'not begun after {minutes:g} minutes'; continue
-        say(f'{part} …')
-        if part == 'speed':
-            m['speed'] = []
-            for c in cases:
-                if late(): m['failed'][f'{c.name} compile={c.compile}'] = f'not begun after {minutes:g} minutes'; continue
-                try: m['speed'].append(speed(c, device, repeats)); say(f'  {c.name}{" compiled" * c.compile}: iteration {m["speed"][-1]["iteration_ratio"]:.2f} times the naive, {m["speed"][-1]["share"]:.0%} of the matrix rate in the chain')
-                except (RuntimeError, OSError) as e: m['failed'][f'{c.name} compile={c.compile}'] = str(e)[-500:]; say(f'  {c.name}: {str(e)[-200:]}')
-        else:
-            try: m[part] = jobs[part]()
-            except (RuntimeError, OSError, subprocess.SubprocessError) as e: m['failed'][part] = str(e)[-500:]; say(f'  {part} failed: {str(e)[-200:]}')
-        save(record())
-    return record()
+        if run.is_late(part): continue
+        _measure_part(part, run)
+        save(_bench_record(run))
+    return _bench_record(run)
 
 # %% ../nbs/28_bench.ipynb #bench-main
-def bench_main(a)->int: # what `jem_nb bench` does with its options
+def bench_main(
+    a:argparse.Namespace, # the options
+)->int:                   # exit status
     "Measure, write the record, print the targets."
     path = Path(a.out or project_data() / 'runs' / 'bench' / 'bench.json')
     path.parent.mkdir(parents=True, exist_ok=True)
-    record = bench(a.device, a.parts or BENCH_PARTS, a.repeats, a.quick, a.minutes, lambda r: write_json(path, r), lambda s: print(s, flush=True))
+    def save(record): write_json(path, record)
+    def say(text): print(text, flush=True)
+    record = bench(a.device, a.parts or BENCH_PARTS, a.repeats, a.quick, a.minutes, save, say)
     if a.record: path = append_record(record)
     print(f'{path}\n\n{target_table(record)}')
     return 0
+
+# %% ../nbs/28_bench.ipynb #bench-options
+def _is_yes(text): return text.lower() in ('yes', 'true', '1')
 
 def add_bench_options(
     q:argparse.ArgumentParser,
 )->argparse.ArgumentParser: # the same
     "The options of `jem_nb bench`."
+    yes_no = dict(type=_is_yes, default=False, metavar='YES/NO')
     q.add_argument('--device', default=None, help='cpu or cuda (default: a GPU if there is one)')
-    q.add_argument('--parts', nargs='+', default=None, choices=BENCH_PARTS, help='which measurements (default: all)')
+    q.add_argument('--parts', nargs='+', default=None, choices=BENCH_PARTS,
+                   help='which measurements (default: all)')
     q.add_argument('--repeats', type=int, default=3, help='turns that count (default: 3)')
-    q.add_argument('--quick', type=lambda v: v.lower() in ('yes', 'true', '1'), default=False, metavar='YES/NO', help='small cases, to see that everything runs')
-    q.add_argument('--record', type=lambda v: v.lower() in ('yes', 'true', '1'), default=False, metavar='YES/NO', help='at the end, append the record to data/results/bench as well')
-    q.add_argument('--minutes', type=float, default=60., help='no part is begun after this (default: 60)')
-    q.add_argument('--out', default=None, help='file that the record is written to after each part (default: data/runs/bench/bench.json)')
+    q.add_argument('--quick', **yes_no, help='small cases, to see that everything runs')
+    q.add_argument('--record', **yes_no,
+                   help='at the end, append the record to data/results/bench as well')
+    q.add_argument('--minutes', type=float, default=60.,
+                   help='no part is begun after this (default: 60)')
+    q.add_argument('--out', default=None,
+                   help='file that the record is written to after each part '
+                        '(default: data/runs/bench/bench.json)')
     return q
 
-if __name__ == '__main__' and globals().get('__package__'): sys.exit(bench_main(add_bench_options(OneLineParser(prog='python -m jem_nb.bench')).parse_args()))
+if __name__ == '__main__' and globals().get('__package__'):
+    words = add_bench_options(OneLineParser(prog='python -m jem_nb.bench'))
+    sys.exit(bench_main(words.parse_args()))
