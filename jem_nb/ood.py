@@ -69,7 +69,8 @@ def ood_scores(
 
 # %% ../nbs/23_ood_scores.ipynb #auroc
 def _check_scores(which, s): # TypeError, ValueError
-    if not isinstance(s, Tensor): raise TypeError(f'{which} must be a tensor, not {type(s).__name__}')
+    if not isinstance(s, Tensor):
+        raise TypeError(f'{which} must be a tensor, not {type(s).__name__}')
     if s.ndim != 1 or len(s) == 0:
         raise ValueError(f'{which} has shape {tuple(s.shape)}: (n,) with n > 0 is wanted')
     if not s.isfinite().all(): raise ValueError(f'{which} holds NaN or infinity')

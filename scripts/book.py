@@ -135,7 +135,7 @@ def fingerprint(nb_path, live=True):
 
 
 def meaning(f):
-    "What a file means to a page that rests on it: of Python its syntax, without comments and layout."
+    "What of a file matters to a page that rests on it: of Python its syntax, no comments, no layout."
     if f.suffix != '.py': return f.read_bytes()
     return ast.dump(ast.parse(f.read_text(encoding='utf-8'))).encode()
 
@@ -361,8 +361,8 @@ def index(cfg, names):
 
 def evening_path(names):
     "The pages that tell the idea in one evening."
-    steps = [f'1. [{opening(read_notebook(SRC/f"{n}.ipynb"))[0]}]({n})' for n in EVENING if n in names]
-    return ['## One evening', '\n'.join(steps)]
+    titles = {n: opening(read_notebook(SRC/f'{n}.ipynb'))[0] for n in EVENING if n in names}
+    return ['## One evening', '\n'.join(f'1. [{title}]({n})' for n, title in titles.items())]
 
 
 def how_to_section():
