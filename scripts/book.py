@@ -135,7 +135,7 @@ def fingerprint(nb_path, live=True):
 
 
 def meaning(f):
-    "What of a file matters to a page that rests on it: of Python its syntax, no comments, no layout."
+    "What of a file matters to a page that rests on it: of Python its syntax, not its layout."
     if f.suffix != '.py': return f.read_bytes()
     return ast.dump(ast.parse(f.read_text(encoding='utf-8'))).encode()
 
@@ -378,7 +378,8 @@ def how_to_section():
 def in_the_book(text):
     "A page of docs/ with its links to notebooks and other files as the book has them."
     text = re.sub(r'\]\((?:\.\./)+nbs/(\w+)\.ipynb\)', r'](/\1)', text)
-    text = re.sub(r'\[([^]]*)\]\((?:\.\./)+(?!running)[^)]*\)', r'\1', text) # files outside the book
+    outside = r'\[([^]]*)\]\((?:\.\./)+(?!running)[^)]*\)' # links to files that the book lacks
+    text = re.sub(outside, r'\1', text)
     return re.sub(r'\]\(([./\w-]+)\.md\)', r'](\1)', text)
 
 
