@@ -204,7 +204,7 @@ def _naive_forms(case, device, images, g): # functions: a chain, an iteration
         if isinstance(m, nn.LeakyReLU): m.inplace = False # as in the released network
     opt = torch.optim.Adam(net.parameters(), lr=1e-4)
     chains = torch.rand(case.buffer_size, 3, case.size, case.size) * 2 - 1
-    (x, y), (x_lab, _) = (real_batch(cfg, images, step, 'data', device) for step in (0, 1))
+    (x, _), (x_lab, y) = (real_batch(cfg, images, step, 'data', device) for step in (0, 1))
     def walk(): return naive_chain(net, x, _chain_steps(case), 1., .01, g)
     def update(): return naive_iteration(net, opt, chains, x, x_lab, y, cfg, g)
     return walk, update

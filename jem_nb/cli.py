@@ -121,6 +121,7 @@ def cmd_sample(
     classes = a.classes or list(range(k))
     if bad := [c for c in classes if not 0 <= c < k]:
         raise ValueError(f'class {bad[0]}: this model has classes 0 to {k - 1}')
+    if a.n < 1: raise ValueError(f'--n {a.n}: one sample a class at least is wanted')
     y = torch.tensor(classes, device=device).repeat_interleave(a.n)
     x0 = None
     if cfg.init == 'informative' and chains is not None: x0 = starts(model, chains, y, a.seed)
@@ -422,7 +423,7 @@ def main(
     try:
         with plain_warnings(): return a.fn(a)
     except KeyboardInterrupt as e:
-        print(e or 'stopped; the same command goes on', file=sys.stderr)
+        print(str(e) or 'stopped; the same command goes on', file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, CheckpointError) as e:
         sys.stderr.write(f'error: {e}\n') # one write: many processes may say it at once

@@ -8,6 +8,7 @@ CASES = { # the words of the command, what is said
     'class that is not there': (['sample', 'RUN', '--classes', '12'], 'has classes 0 to 9'),
     'negative class': (['sample', 'RUN', '--classes', '-1'],
                        'class -1: this model has classes 0 to 9'),
+    'no samples': (['sample', 'RUN', '--n', '0'], '--n 0: one sample a class at least'),
     'neither run nor name': (['eval', 'nothing'], 'neither the folder of a finished run'),
     'no model in the folder': (['eval', 'EMPTY'], 'neither the folder of a finished run'),
     'no steps': (['train', '--n-steps', '0', '--out', 'NEW'], 'px_weight=0'),
