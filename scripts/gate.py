@@ -42,7 +42,7 @@ STUCK = 45 * 60  # a process that has not ended after so many seconds is called 
 TRAINING = ('18_step', '19_train', '27_evaluate', '40_stability')
 # What takes longest is started first, so that no core waits at the end.
 LONGEST = (
-    'test_processes', '33_robustness', '00_energy', '19_train', 'test_interrupt', '30_hybrid',
+    'test_processes', '33_robustness', '05_first_jem', '19_train', 'test_interrupt', '30_hybrid',
     '40_stability', 'test_bench', '28_bench', '44_noise', 'test_disk',
 )
 
