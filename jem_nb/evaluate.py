@@ -10,7 +10,7 @@ __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_cle
 # %% ../nbs/27_evaluate.ipynb #imports
 import torch
 from .attacks import robust_accuracy
-from .buffer import fit_gaussian_init, uniform_init
+from .buffer import fit_gaussian_init, normal_init, uniform_init
 from .calibration import calibration_record, fit_temperature
 from .config import Config, rng
 from .data import SETS, ImageSet, available, load
@@ -20,7 +20,7 @@ from .ood import ood_record, ood_scores
 from .outside import load_ood
 from .refinement import RefinedClassifier
 from .sgld import sgld
-from .step import accuracy, predict
+from .step import accuracy, needs_samples, predict
 from .train import load_pretrained, pretrained_names
 
 # %% ../nbs/27_evaluate.ipynb #budget
@@ -136,11 +136,16 @@ def class_samples(
     shape:tuple,      # of one image, (c, h, w)
     n_steps:int=BUDGET['sample_steps'], # K
     seed:int=0,
-    x0:torch.Tensor=None, # starts, (n, c, h, w); None: uniform noise
+    x0:torch.Tensor=None, # starts, (n, c, h, w); None: as the recipe's init has it, else uniform
     autocast:torch.dtype=None, # the network's type in the chain; None: that of the weights
 )->torch.Tensor:      # (n, c, h, w), data units, clamped to [-1,1]
-    "Chains on E(x,y) from fresh noise: draws from p(x|y)."
+    """Chains on E(x,y) from fresh noise: draws from p(x|y). With init='flow' the noise first descends
+    the matched energy; where nothing but that was trained, its end is the sample."""
     g = rng(seed, 'class-samples', device=y.device)
+    if x0 is None and cfg.init == 'flow':
+        x0 = sgld(model, normal_init(len(y), shape, g), cfg.flow_steps, cfg.step_size, 0., y,
+                  state_clamp=cfg.state_clamp, autocast=autocast)
+        if not needs_samples(cfg): n_steps = 0
     x0 = uniform_init(len(y), shape, g) if x0 is None else x0
     x = sgld(model, x0, n_steps, cfg.step_size, cfg.noise_scale, y, g,
              cfg.grad_clamp, cfg.state_clamp, autocast)
@@ -184,6 +189,8 @@ def measure_samples(
     x, y = fresh_samples(model, cfg, images, seed, n_per_class, n_steps)
     own = (model.logits(x).argmax(1) == y).double().mean().item()
     out = dict(n_steps=n_steps, n=len(y), start=cfg.init, own_accuracy=own)
+    if cfg.init == 'flow':
+        out |= dict(flow_steps=cfg.flow_steps, n_steps=n_steps * needs_samples(cfg))
     x, y, judging = x.cpu(), y.cpu(), judge(images.name) # the judges work there
     real, floor = images.unit(), test.take(min(len(test), len(y))).unit()
     for name, e in (('pixels', PixelExtractor()), ('classifier', judging)):
@@ -269,7 +276,7 @@ def measure_distal(
 # %% ../nbs/27_evaluate.ipynb #one-part
 PARTS = ('clean', 'ood', 'generation', 'robust', 'distal')
 
-def _is_generative(cfg): return cfg.px_weight > 0 or cfg.pxy_weight > 0
+def _is_generative(cfg): return cfg.px_weight + cfg.pxy_weight + cfg.match_weight > 0
 
 def _measure(part, model, cfg, splits, b): # the metrics of one part; b: the budget
     train, valid, test = (splits.get(k) for k in ('train', 'valid', 'test'))

@@ -45,7 +45,8 @@ def pxy_loss(
     return e_data.mean() - e_sample.mean()
 
 # %% ../nbs/04_loss.ipynb #jem-loss-inputs
-def _check_inputs(logits_sample, y, y_sample, px_weight, pyx_weight, pxy_weight, energy_l2):
+def _check_inputs(logits_sample, y, y_sample, match, px_weight, pyx_weight, pxy_weight,
+                  energy_l2, match_weight):
     "Raise ValueError for a term whose inputs are missing."
     if (px_weight or pxy_weight or energy_l2) and logits_sample is None:
         raise ValueError('log p(x) needs samples of the model: pass logits_sample, '
@@ -54,7 +55,10 @@ def _check_inputs(logits_sample, y, y_sample, px_weight, pyx_weight, pxy_weight,
         raise ValueError('log p(y|x) needs labels: pass y, or set pyx_weight and pxy_weight to 0')
     if pxy_weight and y_sample is None:
         raise ValueError('pxy_weight needs the labels that the chains walked on: pass y_sample')
-    if not (px_weight or pyx_weight or pxy_weight or energy_l2):
+    if match_weight and match is None:
+        raise ValueError('match_weight needs the regression along paths: '
+                         'pass match, as jem_nb.transport.match_loss gives it')
+    if not (px_weight or pyx_weight or pxy_weight or energy_l2 or match_weight):
         raise ValueError('all weights are 0: nothing would be learned')
 
 def _squared_energy(logits): return energy_from_logits(logits).square().mean()
@@ -70,11 +74,15 @@ def jem_loss(
     pyx_weight:float=1.,       # of cross-entropy
     pxy_weight:float=0.,       # of the direct objective
     energy_l2:float=0.,        # of mean E(x⁺)² + mean E(x⁻)²
+    match:Tensor=None,         # the regression along paths, scalar; see 06_transport
+    match_weight:float=0.,     # its weight
 )->tuple:                      # loss (scalar, nats); dict of detached parts
-    """px·(E(x⁺) − E(x⁻)) + pyx·cross-entropy + pxy·(E(x⁺,y) − E(x⁻,y))  (eq 8 by eqs 2 and 4).
+    """px·(E(x⁺) − E(x⁻)) + pyx·cross-entropy + pxy·(E(x⁺,y) − E(x⁻,y)), eq 8 by eqs 2 and 4,
+    and what stands beside them.
 
     Raises `ValueError` for a term whose inputs are missing, and where all weights are 0."""
-    _check_inputs(logits_sample, y, y_sample, px_weight, pyx_weight, pxy_weight, energy_l2)
+    _check_inputs(logits_sample, y, y_sample, match, px_weight, pyx_weight, pxy_weight,
+                  energy_l2, match_weight)
     if logits_lab is None: logits_lab = logits_data
     terms = {} # name: (weight, value)
     if px_weight: terms['px'] = px_weight, px_loss(logits_data, logits_sample)
@@ -83,6 +91,7 @@ def jem_loss(
     if energy_l2:
         squares = _squared_energy(logits_data) + _squared_energy(logits_sample)
         terms['l2'] = energy_l2, squares
+    if match_weight: terms['match'] = match_weight, match
     weighted = [value if weight == 1 else weight * value for weight, value in terms.values()]
     parts = {name: value.detach() for name, (_, value) in terms.items()}
     return sum(weighted[1:], weighted[0]), parts

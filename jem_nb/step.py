@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LOSS_LIMIT', 'sick', 'watch_', 'calm', 'architecture', 'build_model', 'settled', 'needs_samples', 'n_chains',
-           'check_data', 'batch_indices', 'endless_indices', 'labelled_indices', 'real_batch', 'lr_at',
+           'check_data', 'batch_indices', 'endless_indices', 'labelled_indices', 'real_batch', 'path_batch', 'lr_at',
            'generative_ramp', 'make_optimizer', 'make_ema', 'Guard', 'RunState', 'Logits', 'start_state', 'eval_model',
-           'remedied', 'Batch', 'walk_chains', 'draw_batch', 'batch_logits', 'loss_weights', 'batch_loss', 'backward_',
-           'step_numbers', 'apply_', 'train_step', 'reason_to_stop', 'reason_for_alarm_', 'is_healthy', 'predict',
-           'accuracy']
+           'remedied', 'Batch', 'start_chains_', 'walk_chains', 'draw_batch', 'batch_logits', 'loss_weights',
+           'batch_loss', 'backward_', 'step_numbers', 'apply_', 'train_step', 'reason_to_stop', 'reason_for_alarm_',
+           'is_healthy', 'predict', 'accuracy']
 
 # %% ../nbs/18_step.ipynb #imports
 import dataclasses, functools, math, warnings
@@ -23,8 +23,10 @@ from .config import Config, rng
 from .data import SETS, ImageSet, add_noise, augment, to_unit
 from .wrn import WideResNet
 from .sgld import batch_statistics, sgld
-from .buffer import ReplayBuffer, fit_gaussian_init, take_shard, uniform_init
+from jem_nb.buffer import (ReplayBuffer, fit_gaussian_init, normal_init, take_shard,
+    uniform_init)
 from .loss import jem_loss
+from .transport import Paths, draw_paths, match_loss
 from .distributed import Processes
 
 # %% ../nbs/18_step.ipynb #build-model
@@ -194,6 +196,10 @@ def labelled_indices(
     of_class = [order[images.y[order] == c] for c in range(len(images.classes))]
     return torch.cat([idx[:cfg.labels_per_class] for idx in of_class])
 
+def _augmented(cfg, images, idx, g): # images of a step in data units, on the generator's device
+    x = images.x[idx.to(images.x.device)].to(g.device)
+    return to_unit(augment(x, cfg.pad, cfg.flip, g) if cfg.pad or cfg.flip else x)
+
 def _noised(x, cfg, g): # x (n, c, h, w) in data units, plus noise of one level or of many
     if cfg.noise_levels == 'fixed': return add_noise(x, cfg.data_noise, g)
     level = torch.rand(len(x), 1, 1, 1, generator=g, device=g.device)
@@ -212,12 +218,29 @@ def real_batch(
     "Real images of a step: drawn, augmented, noised as a whole batch, then divided."
     if labelled is None: idx = batch_indices(step, len(images), cfg.batch_size, cfg.seed, stream)
     else: idx = labelled[endless_indices(step, len(labelled), cfg.batch_size, cfg.seed)]
-    idx = idx.to(images.x.device)
     g = rng(cfg.seed, 'augment', stream, step, *again, device=device)
-    x = images.x[idx].to(device)
-    if cfg.pad or cfg.flip: x = augment(x, cfg.pad, cfg.flip, g)
-    x = _noised(to_unit(x), cfg, g)
-    return x[part], images.y[idx].to(device)[part]
+    x = _noised(_augmented(cfg, images, idx, g), cfg, g)
+    return x[part], images.y[idx.to(images.y.device)].to(device)[part]
+
+# %% ../nbs/18_step.ipynb #path-batch
+def path_batch(
+    cfg:Config,            # the recipe
+    images:ImageSet,       # the training split
+    step:int,              # iteration, from 0
+    device,                # where the batch is wanted
+    again:tuple=(),        # as for real_batch
+    labelled:Tensor=None,  # images whose labels are seen; None: all
+    part:slice=slice(None),# this process's share
+)->Paths:                  # points between noise and the images of this step
+    "Paths of a step: images drawn and augmented, paired with noise as a whole batch, then divided."
+    idx = batch_indices(step, len(images), cfg.batch_size, cfg.seed)
+    g = rng(cfg.seed, 'paths', step, *again, device=device)
+    x1 = _augmented(cfg, images, idx, g)
+    y = images.y[idx.to(images.y.device)]
+    if labelled is not None: y = torch.where(torch.isin(idx, labelled.cpu()).to(y.device), y, -1)
+    y = y.to(device)
+    paths = draw_paths(x1, y, g, cfg.coupling, cfg.match_cond, cfg.match_rest)
+    return Paths(*(v[part] for v in paths))
 
 # %% ../nbs/18_step.ipynb #schedule-fn
 def lr_at(
@@ -320,8 +343,8 @@ class Logits(nn.Module):
 # %% ../nbs/18_step.ipynb #start
 def _first_chains(cfg, images, p): # this process's part of the buffer
     k = len(images.classes) if cfg.class_cond else 0
-    init = uniform_init
-    if cfg.init != 'uniform':
+    init = normal_init if cfg.init == 'flow' else uniform_init
+    if cfg.init == 'informative':
         seen = images.y >= 0
         init = fit_gaussian_init(images.unit()[seen], images.y[seen], len(images.classes))
         init = init.to(p.device)
@@ -380,10 +403,12 @@ class Batch:
     x_sample:Tensor|None = None   # samples, (m, c, h, w); None where no term needs them
     y_sample:Tensor|None = None   # labels that the chains walked on, (m,); None for E(x)
     slots:Tensor|None = None      # places of the chains in the buffer, (m,)
+    paths:Paths|None = None       # points between noise and images; None where none are matched
 
     @property
-    def images(self)->dict: # {'data', 'labelled', 'sample'}: those that there are
-        images = dict(data=self.x_data, labelled=self.x_labelled, sample=self.x_sample)
+    def images(self)->dict: # {'data', 'labelled', 'path', 'sample'}: those that there are
+        images = dict(data=self.x_data, labelled=self.x_labelled,
+                      path=None if self.paths is None else self.paths.x, sample=self.x_sample)
         return {name: x for name, x in images.items() if x is not None}
 
 # %% ../nbs/18_step.ipynb #streams
@@ -416,6 +441,28 @@ def _labels_of_starts(state, cfg, x0, by_batch, g): # y ~ p(y|x₀), (m,)
         state.model.train()
     return y
 
+def _descent(state, cfg, p): # what a chain goes through before it starts, or None
+    if cfg.init != 'flow': return None
+    def descend(x, y): # (n, *d), classes (n,) or None
+        return sgld(state.model, x, cfg.flow_steps, cfg.step_size, 0., y,
+                    grad_clamp=cfg.grad_clamp,
+                    state_clamp=cfg.state_clamp,
+                    autocast=torch.bfloat16 if cfg.precision == 'bfloat16' else None)
+    return descend
+
+def start_chains_(
+    state:RunState, # whose chains change
+    cfg:Config,     # the recipe
+    p:Processes,    # which process this is
+    n_at_once:int=256, # chains that walk together
+):
+    "Every chain of init='flow' descends from its noise, when the first of them is wanted."
+    cfg, buffer = settled(cfg, p), state.buffer
+    descend = _descent(state, cfg, p)
+    slots = torch.arange(len(buffer), device=p.device)
+    for some in slots.split(n_at_once):
+        buffer.x[some] = descend(buffer.x[some], buffer.slot_class(some) if buffer.k else None)
+
 def walk_chains(
     state:RunState,  # whose chains and network; neither is changed
     cfg:Config,      # the recipe
@@ -429,7 +476,7 @@ def walk_chains(
     direct = cfg.pxy_form if cfg.pxy_weight else None
     if direct == 'conditional': y = y_data[:m]
     elif cfg.class_cond: y = torch.randint(state.buffer.k, (m,), generator=g, device=p.device)
-    x0, slots = state.buffer.sample(m, g, y if state.buffer.k else None)
+    x0, slots = state.buffer.sample(m, g, y if state.buffer.k else None, _descent(state, cfg, p))
     if cfg.channels_last: x0 = x0.contiguous(memory_format=torch.channels_last)
     by_batch = cfg.norm_stats == 'batch' and bool(_batch_norms(state.model))
     if direct == 'joint': y = _labels_of_starts(state, cfg, x0, by_batch, g)
@@ -454,7 +501,7 @@ def _update_norms_(state, cfg, batch, p):
         m.eval()
 
 def draw_batch(
-    state:RunState,  # its network updates batch norm's running statistics, where there are some
+    state:RunState,  # batch norm's running statistics change; chains of init='flow', once
     cfg:Config,      # the recipe
     images:ImageSet, # the training split
     p:Processes,     # which process this is
@@ -465,11 +512,16 @@ def draw_batch(
         return real_batch(cfg, images, state.step, stream, p.device,
                           again=state.attempt, labelled=labelled, part=part)
     batch = Batch(*real('data'))
+    if cfg.match_weight:
+        batch.paths = path_batch(cfg, images, state.step, p.device, state.attempt,
+                                 state.labelled, part)
+        batch.paths.x.requires_grad_()
     # a plain classifier has one term and one batch, unless some labels are not to be seen
     if cfg.separate_batches and (needs_samples(cfg) or state.labelled is not None):
         batch.x_labelled, batch.y = real('labelled', state.labelled)
     if needs_samples(cfg):
         if cfg.norm_stats == 'running': _update_norms_(state, cfg, batch, p)
+        if cfg.init == 'flow' and state.step == cfg.px_delay: start_chains_(state, cfg, p)
         if generative_ramp(cfg, state.step) > 0:
             batch.x_sample, batch.y_sample, batch.slots = walk_chains(state, cfg, batch.y, p)
     return batch
@@ -480,7 +532,7 @@ def batch_logits(
     cfg:Config,   # the recipe
     batch:Batch,  # as draw_batch gives it
     p:Processes,  # which process this is
-)->dict:          # {'data', 'labelled', 'sample'}: logits (n, k) of the images that there are
+)->dict:          # {'data', 'labelled', 'path', 'sample'}: logits (n, k) of the images there are
     "The forward pass over all images of a step."
     images = batch.images
     batches, n_real = list(images.values()), len(images) - ('sample' in images)
@@ -503,16 +555,20 @@ def loss_weights(
         pyx_weight=cfg.pyx_weight,
         pxy_weight=ramp * cfg.pxy_weight,
         energy_l2=ramp * cfg.energy_l2,
+        match_weight=cfg.match_weight,
     )
 
 def batch_loss(
     logits:dict,  # as batch_logits gives them
     batch:Batch,  # whose labels are wanted
     weights:dict, # as loss_weights gives them
+    energy_scale:float=1., # of the regression along paths
 )->tuple:         # loss (scalar, nats); dict of detached parts
     "The loss of a batch, eq 8 of arXiv:1912.03263 with the recipe's weights; see jem_loss."
+    match = None
+    if weights.get('match_weight'): match = match_loss(logits['path'], batch.paths, energy_scale)
     return jem_loss(logits['data'], logits.get('sample'), logits.get('labelled'),
-                    batch.y, batch.y_sample, **weights)
+                    batch.y, batch.y_sample, match=match, **weights)
 
 # %% ../nbs/18_step.ipynb #backward
 def _total_norm(tensors): return torch.nn.utils.get_total_norm(tensors)
@@ -535,14 +591,14 @@ def backward_(
 )->tuple:           # loss (scalar, nats); dict of its parts; factor of balance, or None
     "Step 2: the loss, and its gradients averaged over the processes."
     weights = loss_weights(cfg, state.step)
-    loss, parts = batch_loss(logits, batch, weights)
+    loss, parts = batch_loss(logits, batch, weights, cfg.energy_scale)
     state.opt.zero_grad()
     if not (cfg.balance and 'sample' in logits):
         loss.backward()
         return loss, parts, None
-    only_class = dict(px_weight=0., pyx_weight=cfg.pyx_weight)
-    sampled, _ = batch_loss(logits, batch, {**weights, 'pyx_weight': 0.})
-    classified, _ = batch_loss(logits, batch, only_class)
+    exact = dict(pyx_weight=cfg.pyx_weight, match_weight=cfg.match_weight) # terms without chains
+    sampled, _ = batch_loss(logits, batch, weights | dict.fromkeys(exact, 0.))
+    classified, _ = batch_loss(logits, batch, dict(px_weight=0., **exact), cfg.energy_scale)
     return loss, parts, _balanced_(state.model, sampled, classified, p)
 
 # %% ../nbs/18_step.ipynb #log

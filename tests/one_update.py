@@ -32,6 +32,8 @@ CASES = {  # changes to SGD, and how many updates
     'separate_batches': (dict(separate_batches=True), 1),
     'balance': (dict(balance=True, px_weight=50.), 1),
     'baseline': (dict(px_weight=0., lr=.1), 5),
+    'matched': (dict(px_weight=0., match_weight=1., match_cond=.5, activation='silu'), 3),
+    'matched with chains': (dict(match_weight=1., activation='silu'), 1),
 }
 
 

@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from jem_nb.buffer import ReplayBuffer, join_shards, take_shard, uniform_init
+from jem_nb.buffer import ReplayBuffer, join_shards, normal_init, take_shard, uniform_init
 
 
 def seeded(seed=0): return torch.Generator().manual_seed(seed)
@@ -62,6 +62,29 @@ def test_restarts_at_the_ends_are_exact(rho): assert rate_of_restarts(rho) == rh
 
 def test_restarts_come_at_their_rate():
     assert abs(rate_of_restarts(.05) - .05) < 4 * math.sqrt(.05 * .95 / (64 * 200))
+
+
+def test_only_those_that_restart_are_prepared():
+    "What restarts goes through `prepare`, with its class; what goes on does not."
+    seen = []
+
+    def prepare(x, y):
+        seen.append((x.clone(), y.clone()))
+        return x + 100
+
+    buffer = ReplayBuffer(100, (2,), seeded(), .3, k=4)
+    y = torch.arange(40) % 4
+    plain, slots = buffer.sample(40, seeded(1), y)
+    found, same = buffer.sample(40, seeded(1), y, prepare)
+    fresh = (plain != buffer.x[slots]).any(1)
+    assert 0 < fresh.sum() < 40 and torch.equal(slots, same) and len(seen) == 1
+    assert torch.equal(found, plain + 100 * fresh[:, None])
+    assert torch.equal(seen[0][0], plain[fresh]) and torch.equal(seen[0][1], y[fresh])
+
+
+def test_normal_start():
+    x = normal_init(5000, (3,), seeded())
+    assert x.shape == (5000, 3) and abs(x.mean()) < .05 and abs(x.std() - 1) < .05
 
 
 def test_blocks_are_equal():

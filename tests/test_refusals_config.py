@@ -15,6 +15,7 @@ from jem_nb.config import (
     seed_shift,
 )
 
+SMOOTH = dict(match_weight=1., activation='silu')
 FIELDS = { # what is wrong with the fields: the fields, the exception, a part of the message
     # one field
     'chance above 1': (dict(reinit_prob=1.5), ValueError, 'reinit_prob'),
@@ -41,6 +42,12 @@ FIELDS = { # what is wrong with the fields: the fields, the exception, a part of
         dict(labels_per_class=4, separate_batches=True, pyx_weight=0),
         ValueError,
         'no term would see a label'),
+    # the regression along paths
+    'straight activation': (dict(match_weight=1.), ValueError, 'set activation="silu"'),
+    'matched batch norm': (dict(SMOOTH, norm='batch'), ValueError, 'set norm="none" or "group"'),
+    'matched and compiled': (dict(SMOOTH, compile=True), ValueError, 'set compile=False'),
+    'no scale': (dict(energy_scale=0.), ValueError, 'energy_scale=0: a number above 0'),
+    'no pairing': (dict(coupling='nearest'), ValueError, 'choose one of optimal'),
     # the chains
     'no step': (dict(n_steps=0), ValueError, 'px_weight=0'),
     'no step, but a penalty': (
@@ -69,6 +76,8 @@ NAMES = {
     'preset': (lambda: preset('digit'), 'did you mean digits.+the presets are'),
     'field of a preset': (lambda: preset('digits', nsteps=3), 'did you mean n_steps'),
     'model': (lambda: model_config(preset('digits'), 'jam'), 'the models are'),
+    'size of a data set': (
+        lambda: model_config(preset('digits', dataset='mine'), 'matched'), 'n_pixels'),
 }
 
 

@@ -18,6 +18,7 @@ MISSING = {  # arguments, part of the message
     'labels of pxy': (dict(logits_sample=F_SAMPLE, y_sample=Y, **ONLY_PXY), 'needs labels'),
     'labels of the chains': (dict(logits_sample=F_SAMPLE, y=Y, **ONLY_PXY),
                              'labels that the chains walked on: pass y_sample'),
+    'paths': (dict(y=Y, px_weight=0, match_weight=1), 'pass match, as jem_nb.transport.match_loss'),
     'weights': (dict(px_weight=0, pyx_weight=0), 'all weights are 0: nothing would be learned'),
 }
 

@@ -12,7 +12,8 @@ from jem_nb.data import load
 from jem_nb.distributed import Processes
 from jem_nb.sgld import sgld
 from jem_nb.step import (architecture, batch_indices, build_model, endless_indices, eval_model,
-    labelled_indices, real_batch, reason_to_stop, settled, start_state, train_step, walk_chains)
+    labelled_indices, path_batch, real_batch, reason_to_stop, settled, start_chains_, start_state,
+    train_step, walk_chains)
 
 CFG = preset('digits', width=1, lr=3e-3, batch_size=32, n_steps=5, n_epochs=4, buffer_size=200,
              ckpt_every=10, precision='float32', channels_last=False)
@@ -108,6 +109,53 @@ def test_joint_labels(images):
     y0 = torch.multinomial(p_y, 1, generator=g)[:, 0]
     assert y.tolist() == y0.tolist()
     assert_close(x, sgld(state.model, x0, cfg.n_steps, y=y0, generator=g))
+
+
+# ---- paths from noise to data ----
+
+MATCHED = dataclasses.replace(model_config(CFG, 'matched'), match_rest=.2, energy_scale=2.)
+
+
+def test_matched_step(images):
+    "One step against its plain form: cross-entropy on noisy images, the slope along paths."
+    cfg = dataclasses.replace(MATCHED, optimizer='sgd', beta1=0., lr=1., schedule='step')
+    state, net = start_state(cfg, images), start_state(cfg, images).model.model
+    numbers = train_step(state, cfg, images)
+    x, y = real_batch(cfg, images, 0, 'data', 'cpu')
+    paths = path_batch(cfg, images, 0, 'cpu')
+    x_t = paths.x.requires_grad_()
+    logits = net(x_t)
+    with_class = logits[torch.arange(len(y)), paths.y.clamp_min(0)]
+    height = torch.where(paths.y < 0, logits.logsumexp(1), with_class).sum()
+    slope, = torch.autograd.grad(height, x_t, create_graph=True) # uphill in log p
+    term = (2 * slope - paths.velocity).square().mean() / 2
+    start = weights(net)
+    (cross_entropy(net(x), y) + term).backward()
+    grads = torch.cat([q.grad.flatten() for q in net.parameters()])
+    assert_close(start - weights(state.model), grads, rtol=1e-3, atol=1e-5)
+    assert abs(numbers['match'] - term.item()) < 1e-5 and state.buffer is None
+
+
+def test_hidden_labels_stay_hidden(images):
+    "Where few labels are seen, no other label reaches a path."
+    cfg = dataclasses.replace(MATCHED, labels_per_class=4, separate_batches=True, match_cond=1.)
+    seen = labelled_indices(cfg, images)
+    for step in range(5):
+        idx = batch_indices(step, len(images), cfg.batch_size, cfg.seed)
+        y = path_batch(cfg, images, step, 'cpu', labelled=seen).y
+        known = torch.isin(idx, seen)
+        assert torch.equal(y[known], images.y[idx][known]) and (y[~known] == -1).all()
+
+
+def test_chains_begin_where_the_flow_ends(images):
+    "The buffer is noise until log p(x) comes in; then every chain has descended."
+    cfg = dataclasses.replace(MATCHED, px_weight=.1, px_delay=2, flow_steps=3, reinit_prob=0.)
+    state, fresh = start_state(cfg, images), start_state(cfg, images)
+    for _ in range(2): train_step(state, cfg, images)
+    assert torch.equal(state.buffer.x, fresh.buffer.x)
+    want = sgld(state.model, fresh.buffer.x, 3, cfg.step_size, 0.)
+    start_chains_(state, cfg, Processes())
+    assert_close(state.buffer.x, want, rtol=1e-4, atol=1e-5)
 
 
 # ---- the update ----

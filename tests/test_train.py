@@ -33,6 +33,10 @@ def trained(folder, cfg=SHORT, **fields):
 
 CASES = {
     **{model: model_config(SHORT, model) for model in ('jem', 'baseline_bn', 'direct')},
+    'matched': model_config(SHORT, 'matched'),
+    'matched, second phase': dataclasses.replace(
+        model_config(SHORT, 'matched'), px_weight=.1, px_delay=10, px_ramp=5, noise_scale=.02,
+        class_cond=True, flow_steps=5),
     'dropout': changed(dropout=.3, separate_batches=True, px_delay=5, px_ramp=5),
     'many options': changed(
         ema=.9, norm='batch', balance=True, noise_levels='uniform', separate_batches=True,
