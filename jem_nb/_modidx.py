@@ -498,6 +498,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                              'jem_nb.step.Guard': ('step.html#guard', 'jem_nb/step.py'),
                              'jem_nb.step.Logits': ('step.html#logits', 'jem_nb/step.py'),
                              'jem_nb.step.Logits.__init__': ('step.html#logits.__init__', 'jem_nb/step.py'),
+                             'jem_nb.step.Logits._each': ('step.html#logits._each', 'jem_nb/step.py'),
                              'jem_nb.step.Logits.forward': ('step.html#logits.forward', 'jem_nb/step.py'),
                              'jem_nb.step.RunState': ('step.html#runstate', 'jem_nb/step.py'),
                              'jem_nb.step.RunState.attempt': ('step.html#runstate.attempt', 'jem_nb/step.py'),

@@ -552,11 +552,14 @@ MODELS = {
         # regression along paths
         match_weight=1.,
         match_cond=.5,
+        match_rest=.5,
         energy_scale=1.,
-        # samples are the end of a descent without noise
+        # a sample is the end of a descent, twice as long as the way
         init='flow',
+        flow_steps=100,
         step_size=.02,
-        noise_scale=0.,
+        # chains that go on from there walk at the temperature noise_scale²/(2 step_size)
+        noise_scale=.0632,
         grad_clamp=0.,
         state_clamp=0.,
     ),
@@ -570,6 +573,8 @@ _PIXELS = dict(
     cifar10_16=3 * 16 * 16, cifar10=3 * 32 * 32, cifar100=3 * 32 * 32, svhn=3 * 32 * 32,
 )
 
+_LENGTHS = dict(digits=63) # epochs of the matched model, where they differ from the preset's
+
 def matched(
     cfg:Config,   # the recipe
     n_pixels:int, # of one image, over all channels
@@ -577,7 +582,8 @@ def matched(
     "An energy of n_pixels/64 times the logits, and chains whose step is a fiftieth of the way."
     scale = n_pixels / 64
     fields = MODELS['matched'] | dict(energy_scale=scale, step_size=scale / 50)
-    return dataclasses.replace(cfg, **fields)
+    n_epochs = _LENGTHS.get(cfg.dataset, cfg.n_epochs)
+    return dataclasses.replace(cfg, n_epochs=n_epochs, **fields)
 
 # %% ../nbs/10_config.ipynb #model-config
 def model_config(

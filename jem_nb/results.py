@@ -17,9 +17,9 @@ import os
 import re
 import statistics
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from .config import ARITHMETIC
+from .config import ARITHMETIC, Config
 from .train import load_pretrained, load_weights, write_json
 
 # %% ../nbs/20_results.ipynb #where
@@ -85,7 +85,8 @@ def live_record(
 
 # %% ../nbs/20_results.ipynb #select
 def _recipe(record): # what two runs of one recipe have in common, as text
-    config = {k: v for k, v in record['config'].items() if k not in ('seed', *ARITHMETIC)}
+    whole = asdict(Config()) | record['config'] # fields that are younger than the record
+    config = {k: v for k, v in whole.items() if k not in ('seed', *ARITHMETIC)}
     return record['preset'], record['model'], json.dumps(config, sort_keys=True)
 
 def select(
@@ -175,6 +176,7 @@ LOOKS = {
     'baseline_bn': Look('WRN + batch norm', '#c79a2b'),
     'jem': Look('JEM', '#1f5fa8'),
     'direct': Look('direct', '#8d6bb0'),
+    'matched': Look('matched JEM', '#2a9d8f'),
     # images
     'test': Look('test images', '#4f8a5b'),
     'other': Look('other images', '#6b7280'),

@@ -333,7 +333,12 @@ class Logits(nn.Module):
     def forward(self,
         batches:list, # of images, (n_i, c, h, w)
         n_real:int,   # how many of them are real images; the rest are samples
-    )->list:          # of logits, (n_i, k)
+        on_path:Tensor=None, # points on paths, which go through alone, (m, c, h, w)
+    )->list:          # of logits, (n_i, k), those on paths last
+        found = self._each(batches, n_real)
+        return found if on_path is None else [*found, self.net(on_path).float()]
+
+    def _each(self, batches, n_real):
         if not self.by_batch or not _batch_norms(self.net)[0].training:
             return self.net(torch.cat(batches)).float().split([len(b) for b in batches])
         real = [self.net(b).float() for b in batches[:n_real]]
@@ -406,9 +411,8 @@ class Batch:
     paths:Paths|None = None       # points between noise and images; None where none are matched
 
     @property
-    def images(self)->dict: # {'data', 'labelled', 'path', 'sample'}: those that there are
-        images = dict(data=self.x_data, labelled=self.x_labelled,
-                      path=None if self.paths is None else self.paths.x, sample=self.x_sample)
+    def images(self)->dict: # {'data', 'labelled', 'sample'}: those that there are
+        images = dict(data=self.x_data, labelled=self.x_labelled, sample=self.x_sample)
         return {name: x for name, x in images.items() if x is not None}
 
 # %% ../nbs/18_step.ipynb #streams
@@ -532,17 +536,19 @@ def batch_logits(
     cfg:Config,   # the recipe
     batch:Batch,  # as draw_batch gives it
     p:Processes,  # which process this is
-)->dict:          # {'data', 'labelled', 'path', 'sample'}: logits (n, k) of the images there are
+)->dict:          # {'data', 'labelled', 'sample', 'path'}: logits (n, k) of the images there are
     "The forward pass over all images of a step."
     images = batch.images
     batches, n_real = list(images.values()), len(images) - ('sample' in images)
+    on_path = None if batch.paths is None else batch.paths.x
     if cfg.channels_last:
         batches = [x.contiguous(memory_format=torch.channels_last) for x in batches]
+        if batch.paths: on_path = on_path.contiguous(memory_format=torch.channels_last)
     alone = cfg.balance and 'sample' in images and p.world > 1 # _balanced_ averages by itself
     forward = state.forward.module if alone else state.forward
     with _autocast(cfg, p.device), _dropout_stream(cfg, state, p):
-        logits = forward(batches, n_real)
-    return dict(zip(images, logits))
+        logits = forward(batches, n_real, on_path)
+    return dict(zip([*images, 'path'], logits))
 
 def loss_weights(
     cfg:Config, # the recipe

@@ -14,6 +14,7 @@ from jem_nb.config import (
     config_from_options,
     differences,
     given_options,
+    matched,
     model_config,
     preset,
     same_recipe,
@@ -76,9 +77,20 @@ def test_the_default_preset(): assert config_from_options(options('')) == preset
 def test_every_model_of_every_preset(name, model):
     "A model changes no field but its own, and its configuration survives JSON and pickle."
     cfg = model_config(preset(name), model)
-    assert set(differences(preset(name), cfg)) <= set(MODELS[model])
+    its_own = {*MODELS[model], *(['n_epochs'] if model == 'matched' else [])}
+    assert set(differences(preset(name), cfg)) <= its_own
     assert Config(**json.loads(json.dumps(dataclasses.asdict(cfg)))) == cfg
     assert pickle.loads(pickle.dumps(cfg)) == cfg
+
+
+def test_scale_of_the_matched_model():
+    "The energy is scaled by the pixels, and a chain's step is a fiftieth of the way at any size."
+    for n_pixels in 64, 3072:
+        cfg = matched(preset('digits'), n_pixels)
+        assert cfg.energy_scale == n_pixels / 64
+        assert cfg.step_size == pytest.approx(cfg.energy_scale / 50)
+    temperature = cfg.noise_scale**2 / (2 / 50)
+    assert temperature == pytest.approx(.1, rel=.01)
 
 
 def test_conversions():
