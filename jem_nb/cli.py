@@ -15,7 +15,7 @@ import jem_nb
 from .bench import add_bench_options, bench_main
 from .checkpoint import CheckpointError, checkpoints
 from .config import (
-    Config, OneLineParser, add_options, given_options, model_config, preset, rng, same_recipe)
+    Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
 from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
 from .precision import choose
@@ -160,7 +160,7 @@ def make_run(
 
     A folder that holds another recipe is started anew."""
     folder = Path(folder)
-    cfg = model_config(preset(name, **{**(changes or {}), 'seed': seed}), model)
+    cfg = recipe(name, model, **{**(changes or {}), 'seed': seed})
     done, title = folder / 'evaluated.json', f'{name} {model} seed {seed}'
     if earlier := _earlier_record(done, cfg):
         say(f'{title}: already done, {folder}')
@@ -270,7 +270,7 @@ def cmd_records(
     name, changes = a.experiment or a.preset, given_options(a)
     recorded = [(Config(**r['config']), r['status']) for r in read_records(name)]
     for model, seed in _wanted_runs(a):
-        cfg = model_config(preset(a.preset, **{**changes, 'seed': seed}), model)
+        cfg = recipe(a.preset, model, **{**changes, 'seed': seed})
         if _is_recorded(cfg, recorded):
             say(f'{model} seed {seed}: recorded already')
             continue

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 import jem_nb
 from .precision import choose, times_slower
 from .config import (ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options,
-    config_from_options, model_config, seed_shift)
+    config_from_options, seed_shift)
 from .data import ImageSet, load, to_uint8, to_unit
 from .buffer import join_shards, take_shard
 from jem_nb.checkpoint import (CheckpointError, atomic_write, checkpoints, load_checkpoint,
@@ -267,6 +267,7 @@ def progress_bar(
 
 def _run_bar(cfg, total, start, progress):
     kind = 'JEM' if needs_samples(cfg) else 'classifier'
+    if cfg.match_weight: kind = 'matched JEM'
     what = f'{cfg.dataset} {kind} seed {cfg.seed}'
     return progress_bar(total, what, initial=start, disable=not progress)
 
@@ -666,7 +667,7 @@ def run_from_options(
     args:argparse.Namespace, # of a parser that add_train_options prepared
 )->dict:                     # the record
     "Train as the command line asks; the record names preset and model."
-    cfg = model_config(config_from_options(args), args.model)
+    cfg = config_from_options(args, args.model)
     folder = Path(args.out or f'data/runs/{args.preset}-{args.model}-seed{cfg.seed}')
     record = train(cfg, folder, args.resume, device=args.device)
     record = dict(record, preset=args.preset, model=args.model)

@@ -17,6 +17,7 @@ from jem_nb.config import (
     matched,
     model_config,
     preset,
+    recipe,
     same_recipe,
 )
 
@@ -81,6 +82,17 @@ def test_every_model_of_every_preset(name, model):
     assert set(differences(preset(name), cfg)) <= its_own
     assert Config(**json.loads(json.dumps(dataclasses.asdict(cfg)))) == cfg
     assert pickle.loads(pickle.dumps(cfg)) == cfg
+
+
+def test_changes_to_a_model():
+    "What a model is wins over a change; of the matched model every number may be changed."
+    assert recipe('digits', 'baseline', px_weight=2.).px_weight == 0
+    cfg = recipe('digits', 'matched', match_rest=.1, n_epochs=2, px_weight=.3)
+    assert (cfg.match_rest, cfg.n_epochs, cfg.px_weight) == (.1, 2, .3)
+    assert recipe('digits', 'matched', dataset='mnist').energy_scale == 784 / 64
+    assert config_from_options(options('--match-rest .1'), 'matched').match_rest == .1
+    with pytest.raises(ValueError, match='did you mean match_rest'):
+        recipe('digits', 'matched', match_reste=.1)
 
 
 def test_scale_of_the_matched_model():
