@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['GROWTH', 'TARGETS', 'CPU_CASES', 'GPU_CASES', 'SMALL_CASES', 'BENCH_PARTS', 'naive_chain', 'naive_iteration', 'timed',
-           'exponent', 'matmul_rate', 'chain_flops', 'Case', 'case_config', 'random_images', 'candidates', 'step_flops',
-           'work', 'worker', 'speed', 'peak_memory', 'cpu_settings', 'Pictures', 'pipeline', 'growth', 'profile',
-           'import_cost', 'two_processes', 'scaling', 'target_table', 'bench', 'bench_main', 'add_bench_options']
+           'exponent', 'matmul_rate', 'chain_flops', 'step_passes', 'Case', 'case_config', 'random_images',
+           'candidates', 'step_flops', 'work', 'worker', 'speed', 'peak_memory', 'cpu_settings', 'Pictures', 'pipeline',
+           'growth', 'profile', 'import_cost', 'two_processes', 'scaling', 'target_table', 'bench', 'bench_main',
+           'add_bench_options']
 
 # %% ../nbs/28_bench.ipynb #imports
 import argparse, dataclasses, datetime, json, math, os, resource
@@ -18,7 +19,8 @@ import torch
 import torch.nn.functional as F
 import jem_nb
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from .checkpoint import load_checkpoint
 from .config import Config, OneLineParser, rng
 from .data import ImageSet
@@ -148,6 +150,29 @@ def chain_flops(
         logits = net(x.clone()) # the clone: the counter's hooks want no leaf
         torch.autograd.grad(logits.logsumexp(1).sum(), x)
     return count.get_total_flops()
+
+# %% ../nbs/28_bench.ipynb #passes
+class _Operations(TorchDispatchMode):
+    "Counts those of convolutions and matrix products, whatever asks for them."
+    count = 0
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        out = operator(*args, **(kwargs or {}))
+        formula = flop_registry.get(operator._overloadpacket)
+        if formula: self.count += formula(*args, **(kwargs or {}), out_val=out)
+        return out
+
+def step_passes(
+    cfg:Config,      # a recipe
+    images:ImageSet, # what it is trained on
+    iteration:int=0, # which one is counted: beyond px_delay, where that is set
+)->float:            # an iteration's cost, in forward passes of its batch
+    "Operations of one train_step over those of one forward pass of batch_size images."
+    state = start_state(cfg, images)
+    state.step = iteration
+    with _Operations() as whole: train_step(state, cfg, images)
+    x = torch.zeros(cfg.batch_size, *images.x.shape[1:])
+    with torch.no_grad(), _Operations() as once: state.model.model(x)
+    return whole.count / once.count
 
 # %% ../nbs/28_bench.ipynb #cases-code
 @dataclasses.dataclass(frozen=True)
