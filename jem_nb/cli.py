@@ -199,7 +199,13 @@ def cmd_live(
     return 0
 
 # %% ../nbs/29_cli.ipynb #records
-SEEDS = dict(baseline=3, baseline_bn=3, direct=3, jem=10, matched=10) # how many seeds of each model at digits
+SEEDS = dict( # how many seeds of each model at digits
+    baseline=3,
+    baseline_bn=3,
+    direct=3,
+    jem=10,
+    matched=10,
+)
 SEEDS_LONG = dict(baseline=1, jem=1)  # and at any other preset, where a run takes hours
 SHIPPED_MODELS = ('baseline', 'jem', 'matched')  # their first seed's weights go into the package
 MEASURED = 3  # seeds with every measurement; the rest are measured on clean images

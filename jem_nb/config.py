@@ -571,9 +571,13 @@ MODELS = {
 # %% ../nbs/10_config.ipynb #matched
 _PIXELS = dict(
     # grey
-    digits=8 * 8, mnist=28 * 28,
+    digits=8 * 8,
+    mnist=28 * 28,
     # in colour
-    cifar10_16=3 * 16 * 16, cifar10=3 * 32 * 32, cifar100=3 * 32 * 32, svhn=3 * 32 * 32,
+    cifar10_16=3 * 16 * 16,
+    cifar10=3 * 32 * 32,
+    cifar100=3 * 32 * 32,
+    svhn=3 * 32 * 32,
 )
 
 _LENGTHS = dict(digits=63) # epochs of the matched model, where they differ from the preset's

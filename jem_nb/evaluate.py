@@ -139,8 +139,8 @@ def class_samples(
     x0:torch.Tensor=None, # starts, (n, c, h, w); None: as the recipe's init has it, else uniform
     autocast:torch.dtype=None, # the network's type in the chain; None: that of the weights
 )->torch.Tensor:      # (n, c, h, w), data units, clamped to [-1,1]
-    """Chains on E(x,y) from fresh noise: draws from p(x|y). With init='flow' the noise first descends
-    the matched energy; where nothing but that was trained, its end is the sample."""
+    """Chains on E(x,y) from fresh noise: draws from p(x|y). With init='flow' the noise first
+    descends the matched energy; where nothing but that was trained, its end is the sample."""
     g = rng(seed, 'class-samples', device=y.device)
     if x0 is None and cfg.init == 'flow':
         x0 = sgld(model, normal_init(len(y), shape, g), cfg.flow_steps, cfg.step_size, 0., y,

@@ -467,6 +467,7 @@ def start_chains_(
     for some in slots.split(n_at_once):
         buffer.x[some] = descend(buffer.x[some], buffer.slot_class(some) if buffer.k else None)
 
+# %% ../nbs/18_step.ipynb #walk-chains
 def walk_chains(
     state:RunState,  # whose chains and network; neither is changed
     cfg:Config,      # the recipe
@@ -564,6 +565,7 @@ def loss_weights(
         match_weight=cfg.match_weight,
     )
 
+# %% ../nbs/18_step.ipynb #batch-loss
 def batch_loss(
     logits:dict,  # as batch_logits gives them
     batch:Batch,  # whose labels are wanted

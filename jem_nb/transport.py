@@ -6,7 +6,6 @@
 __all__ = ['COUPLINGS', 'couple', 'Paths', 'draw_paths', 'path_energy', 'match_loss', 'travel']
 
 # %% ../nbs/06_transport.ipynb #imports
-from dataclasses import dataclass
 from typing import NamedTuple
 import torch
 from torch import Tensor
