@@ -20,7 +20,7 @@ import torch.nn.functional as F
 import jem_nb
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
+from torch.utils.flop_counter import flop_registry
 from .checkpoint import load_checkpoint
 from .config import Config, OneLineParser, rng
 from .data import ImageSet
@@ -140,27 +140,26 @@ def matmul_rate(
     return 2 * n**3 / min(_product_seconds(a, b) for _ in range(repeats + 2))
 
 # %% ../nbs/28_bench.ipynb #chain-flops
-def chain_flops(
-    net:nn.Module,  # x → logits (n, k)
-    x:torch.Tensor, # (n, c, h, w)
-)->int:             # operations of one SGLD step
-    "Forward and gradient with respect to the input, by torch's FlopCounterMode."
-    with frozen(net), FlopCounterMode(display=False) as count:
-        x = x.detach().requires_grad_(True)
-        logits = net(x.clone()) # the clone: the counter's hooks want no leaf
-        torch.autograd.grad(logits.logsumexp(1).sum(), x)
-    return count.get_total_flops()
-
-# %% ../nbs/28_bench.ipynb #passes
 class _Operations(TorchDispatchMode):
-    "Counts those of convolutions and matrix products, whatever asks for them."
-    count = 0
+    "Counts those of convolutions and matrix products, by the formulas of torch's FlopCounterMode."
+    count = 0 # that one cannot look into a gradient that is taken inside
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         out = operator(*args, **(kwargs or {}))
         formula = flop_registry.get(operator._overloadpacket)
         if formula: self.count += formula(*args, **(kwargs or {}), out_val=out)
         return out
 
+def chain_flops(
+    net:nn.Module,  # x → logits (n, k)
+    x:torch.Tensor, # (n, c, h, w)
+)->int:             # operations of one SGLD step
+    "Forward and gradient with respect to the input."
+    with frozen(net), _Operations() as walked:
+        x = x.detach().requires_grad_(True)
+        torch.autograd.grad(net(x).logsumexp(1).sum(), x)
+    return walked.count
+
+# %% ../nbs/28_bench.ipynb #passes
 def step_passes(
     cfg:Config,      # a recipe
     images:ImageSet, # what it is trained on

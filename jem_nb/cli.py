@@ -17,7 +17,7 @@ from .checkpoint import CheckpointError, checkpoints
 from .config import (
     Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
 from .data import load, show_images, to_uint8
-from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples
+from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples, sampler_steps
 from .precision import choose
 from .results import (
     append_record, check_record, model_table, project_data, read_records, robust_at)
@@ -129,7 +129,9 @@ def cmd_sample(
     autocast = choose(a.precision, device=device).autocast
     x = class_samples(model, y, cfg, shape, a.steps, a.seed, x0, autocast)
     save_rows(x, len(classes), a.n, a.out)
-    print(f'{len(y)} samples of classes {classes} after {a.steps} SGLD steps: {a.out}')
+    first = f'a descent of {cfg.flow_steps} steps and ' if cfg.init == 'flow' else ''
+    walked = f'{first}{sampler_steps(cfg, a.steps)} SGLD steps'
+    print(f'{len(y)} samples of classes {classes} after {walked}: {a.out}')
     return 0
 
 # %% ../nbs/29_cli.ipynb #earlier
@@ -229,8 +231,8 @@ def card(
     record:dict, # of the run
 )->dict:         # the record without its curve, and what a user of the weights should know
     "What stands beside weights that ship: data, recipe, record, limits."
-    recipe = f'preset {name}, model {record["model"]}; every field is in config'
-    about = dict(data=CARDS.get(name, name), recipe=recipe, limits=LIMITS)
+    made_by = f'preset {name}, model {record["model"]}; every field is in config'
+    about = dict(data=CARDS.get(name, name), recipe=made_by, limits=LIMITS)
     return dict(card=about, **{k: v for k, v in record.items() if k not in ('curve', 'card')})
 
 def ship(
@@ -364,7 +366,8 @@ def _add_sample_options(q):
     q.add_argument('--classes', nargs='+', type=int, default=None,
                    help='classes, one row each (default: all)')
     q.add_argument('--n', type=int, default=10, help='samples a class (default: 10)')
-    q.add_argument('--steps', type=int, default=200, help='SGLD steps (default: 200)')
+    q.add_argument('--steps', type=int, default=200, help='SGLD steps (default: 200); '
+                        'none for a model that was only matched')
     q.add_argument('--seed', type=int, default=0, help='of the chains (default: 0)')
     q.add_argument('--precision', default='auto', choices=('auto', 'float32', 'bfloat16'),
                    help='of the chains (default: auto, what is faster here)')

@@ -308,6 +308,12 @@ _CHAIN_RULES = ( # (whether the configuration c is wrong, message)
     (lambda c: _is_sampled(c) and _is_direct(c) and c.n_chains > c.batch_size,
      'n_chains={c.n_chains} exceeds batch_size={c.batch_size}: '
      'the direct term has one chain a label; make it smaller'),
+    (lambda c: _is_sampled(c) and c.init == 'flow' and not c.match_weight,
+     'init="flow" begins chains at the end of a descent of a matched energy, and none is matched: '
+     'set match_weight, or another init'),
+    (lambda c: _is_sampled(c) and c.init == 'flow' and not c.px_delay,
+     'init="flow" with px_delay=0: chains would descend an energy that is not trained yet; '
+     'set px_delay'),
     (lambda c: _is_sampled(c) and c.balance and c.pyx_weight == 0,
      'balance=True with pyx_weight=0: there is no cross-entropy to balance against; '
      'set balance=False'),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_clean', 'histograms', 'measure_ood', 'ood_sets',
-           'class_samples', 'fresh_samples', 'judge', 'measure_samples', 'measure_robustness', 'nearest',
-           'measure_distal', 'evaluate_model']
+           'sampler_steps', 'class_samples', 'fresh_samples', 'judge', 'measure_samples', 'measure_robustness',
+           'nearest', 'measure_distal', 'evaluate_model']
 
 # %% ../nbs/27_evaluate.ipynb #imports
 import torch
@@ -20,7 +20,7 @@ from .ood import ood_record, ood_scores
 from .outside import load_ood
 from .refinement import RefinedClassifier
 from .sgld import sgld
-from .step import accuracy, needs_samples, predict
+from .step import accuracy, descend, needs_samples, predict
 from .train import load_pretrained, pretrained_names
 
 # %% ../nbs/27_evaluate.ipynb #budget
@@ -129,6 +129,14 @@ def ood_sets(
     return (*sets, *(s for s in REAL_OOD.get(name, ()) if available(s, 'test')))
 
 # %% ../nbs/27_evaluate.ipynb #samples
+def sampler_steps(
+    cfg:Config,  # a recipe
+    n_steps:int, # SGLD steps wanted
+)->int:          # those that are walked: none where nothing but a descent has been trained
+    "How many SGLD steps make a sample from a fresh start."
+    return 0 if cfg.init == 'flow' and not needs_samples(cfg) else n_steps
+
+# %% ../nbs/27_evaluate.ipynb #class-samples
 def class_samples(
     model,            # EnergyClassifier
     y:torch.Tensor,   # classes wanted, (n,)
@@ -143,9 +151,8 @@ def class_samples(
     descends the matched energy; where nothing but that was trained, its end is the sample."""
     g = rng(seed, 'class-samples', device=y.device)
     if x0 is None and cfg.init == 'flow':
-        x0 = sgld(model, normal_init(len(y), shape, g), cfg.flow_steps, cfg.step_size, 0., y,
-                  state_clamp=cfg.state_clamp, autocast=autocast)
-        if not needs_samples(cfg): n_steps = 0
+        x0 = descend(model, cfg, normal_init(len(y), shape, g), y, autocast)
+        n_steps = sampler_steps(cfg, n_steps)
     x0 = uniform_init(len(y), shape, g) if x0 is None else x0
     x = sgld(model, x0, n_steps, cfg.step_size, cfg.noise_scale, y, g,
              cfg.grad_clamp, cfg.state_clamp, autocast)
@@ -188,9 +195,9 @@ def measure_samples(
     "Fresh class-conditional samples against the training images."
     x, y = fresh_samples(model, cfg, images, seed, n_per_class, n_steps)
     own = (model.logits(x).argmax(1) == y).double().mean().item()
-    out = dict(n_steps=n_steps, n=len(y), start=cfg.init, own_accuracy=own)
-    if cfg.init == 'flow':
-        out |= dict(flow_steps=cfg.flow_steps, n_steps=n_steps * needs_samples(cfg))
+    walked = sampler_steps(cfg, n_steps)
+    out = dict(n_steps=walked, n=len(y), start=cfg.init, own_accuracy=own)
+    if cfg.init == 'flow': out['flow_steps'] = cfg.flow_steps
     x, y, judging = x.cpu(), y.cpu(), judge(images.name) # the judges work there
     real, floor = images.unit(), test.take(min(len(test), len(y))).unit()
     for name, e in (('pixels', PixelExtractor()), ('classifier', judging)):

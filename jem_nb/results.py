@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['STATUSES', 'dig', 'LOOKS', 'PAPER', 'LIVE', 'SHIPPED', 'SCORES', 'COLUMNS', 'ACCURACY', 'ECE', 'FRECHET',
            'FRECHET_FEATURES', 'OUTSIDE', 'ROBUST', 'FIVE', 'ALL_FIGURES', 'NORMS', 'LARGER', 'project_data',
-           'check_record', 'append_record', 'read_records', 'live_record', 'select', 'value_at', 'robust_at', 'Cell',
-           'over_seeds', 'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel', 'book_models', 'Figure',
-           'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block', 'render_readme', 'main']
+           'check_record', 'append_record', 'made_record', 'read_records', 'live_record', 'select', 'value_at',
+           'robust_at', 'Cell', 'over_seeds', 'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel',
+           'book_models', 'Figure', 'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block',
+           'render_readme', 'main']
 
 # %% ../nbs/20_results.ipynb #imports
 import argparse
@@ -18,9 +19,10 @@ import re
 import statistics
 import sys
 from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from .config import ARITHMETIC, Config
-from .train import load_pretrained, load_weights, write_json
+from .train import load_pretrained, load_weights, provenance, write_json
 
 # %% ../nbs/20_results.ipynb #where
 STATUSES = ('complete', 'truncated', 'diverged')
@@ -55,13 +57,48 @@ def append_record(
     record:dict, # of one run
     folder=None, # default: data/results/EXPERIMENT
 )->Path:         # the new file
-    "Add a record. Nothing is overwritten: raises `FileExistsError` where the same run is there."
+    """Add a record; one of another recipe that began in the same second gets a number.
+
+    Nothing is overwritten: raises `FileExistsError` where the same run is there."""
     r = check_record(record)
     folder = Path(folder or project_data() / 'results' / r['experiment'])
     started = re.sub('[-:]', '', r['started'])
-    path = folder / f'{r["preset"]}-{r["model"]}-seed{r["seed"]}-{started}.json'
-    if path.exists(): raise FileExistsError(f'{path} is there already: records are written once')
+    name, number = f'{r["preset"]}-{r["model"]}-seed{r["seed"]}-{started}', 1
+    path = folder / f'{name}.json'
+    while path.exists():
+        if json.loads(path.read_text())['config'] == r['config']:
+            raise FileExistsError(f'{path} is there already: records are written once')
+        number += 1
+        path = folder / f'{name}-{number}.json'
     return write_json(path, r)
+
+# %% ../nbs/20_results.ipynb #made-record
+def made_record(
+    experiment:str, preset:str, model:str, # where it belongs; what ran
+    cfg,              # the recipe, a Config
+    started:datetime, # when it began, UTC
+    n_eval:int,       # images or samples that it rests on
+    metrics:dict,     # what was found
+    status:str='complete', # one of STATUSES
+)->dict:              # a record of something that is no run of `train`
+    "What was found, with who, when and where."
+    seconds = (datetime.now(timezone.utc) - started).total_seconds()
+    return dict(
+        # what ran
+        experiment=experiment,
+        preset=preset,
+        model=model,
+        config=asdict(cfg),
+        seed=cfg.seed,
+        # when, with what, where
+        started=f'{started:%Y-%m-%dT%H:%M:%SZ}',
+        **provenance(),
+        wall_seconds=round(seconds, 1),
+        # what came of it
+        n_eval=n_eval,
+        status=status,
+        metrics=metrics,
+    )
 
 # %% ../nbs/20_results.ipynb #read
 def read_records(
@@ -416,10 +453,11 @@ def better_than(
     model:str='jem',   # whose losses are wanted
     figures=None,      # of Figure; default: all that was measured
 )->list:               # (title of the figure, the other model, its Cell, the model's Cell)
-    "Every comparison of means that goes against a model."
-    lost = []
+    "Every comparison of means that goes against a model, whatever other models have records."
+    ran, lost = list(dict.fromkeys(r['model'] for r in records)), []
+    models = sorted({model, *ran}, key=[*LOOKS, *ran, model].index) # in the order of LOOKS
     for f in figures or measured_figures(records):
-        cells = {m: over_seeds(select(records, model=m), *f.row[1:4]) for m in COLUMNS}
+        cells = {m: over_seeds(select(records, model=m), *f.row[1:4]) for m in models}
         ours = cells.pop(model)
         for other, cell in cells.items():
             if not (ours.values and cell.values): continue

@@ -6,7 +6,7 @@
 __all__ = ['LOSS_LIMIT', 'sick', 'watch_', 'calm', 'architecture', 'build_model', 'settled', 'needs_samples', 'n_chains',
            'check_data', 'batch_indices', 'endless_indices', 'labelled_indices', 'real_batch', 'path_batch', 'lr_at',
            'generative_ramp', 'make_optimizer', 'make_ema', 'Guard', 'RunState', 'Logits', 'start_state', 'eval_model',
-           'remedied', 'Batch', 'start_chains_', 'walk_chains', 'draw_batch', 'batch_logits', 'loss_weights',
+           'remedied', 'Batch', 'descend', 'start_chains_', 'walk_chains', 'draw_batch', 'batch_logits', 'loss_weights',
            'batch_loss', 'backward_', 'step_numbers', 'apply_', 'train_step', 'reason_to_stop', 'reason_for_alarm_',
            'is_healthy', 'predict', 'accuracy']
 
@@ -23,10 +23,9 @@ from .config import Config, rng
 from .data import SETS, ImageSet, add_noise, augment, to_unit
 from .wrn import WideResNet
 from .sgld import batch_statistics, sgld
-from jem_nb.buffer import (ReplayBuffer, fit_gaussian_init, normal_init, take_shard,
-    uniform_init)
+from .buffer import ReplayBuffer, fit_gaussian_init, normal_init, take_shard, uniform_init
 from .loss import jem_loss
-from .transport import Paths, draw_paths, match_loss
+from .transport import Paths, draw_paths, match_loss, travel
 from .distributed import Processes
 
 # %% ../nbs/18_step.ipynb #build-model
@@ -335,10 +334,10 @@ class Logits(nn.Module):
         n_real:int,   # how many of them are real images; the rest are samples
         on_path:Tensor=None, # points on paths, which go through alone, (m, c, h, w)
     )->list:          # of logits, (n_i, k), those on paths last
-        found = self._each(batches, n_real)
+        found = self._off_path(batches, n_real)
         return found if on_path is None else [*found, self.net(on_path).float()]
 
-    def _each(self, batches, n_real):
+    def _off_path(self, batches, n_real):
         if not self.by_batch or not _batch_norms(self.net)[0].training:
             return self.net(torch.cat(batches)).float().split([len(b) for b in batches])
         real = [self.net(b).float() for b in batches[:n_real]]
@@ -445,14 +444,22 @@ def _labels_of_starts(state, cfg, x0, by_batch, g): # y ~ p(y|x₀), (m,)
         state.model.train()
     return y
 
-def _descent(state, cfg, p): # what a chain goes through before it starts, or None
+def _chain_type(cfg): return torch.bfloat16 if cfg.precision == 'bfloat16' else None
+
+def descend(
+    model,            # EnergyClassifier
+    cfg:Config,       # flow_steps, step_size and clamps of the recipe
+    x:Tensor,         # Gaussian noise, (n, c, h, w)
+    y:Tensor=None,    # classes, (n,): down E(x,y); None: down E(x)
+    autocast:torch.dtype=None, # the network's type; None: that of the weights
+)->Tensor:            # where chains of init='flow' begin, (n, c, h, w)
+    "The descent of the matched energy, as the recipe has it."
+    return travel(model, x, cfg.flow_steps, cfg.step_size, y,
+                  grad_clamp=cfg.grad_clamp, state_clamp=cfg.state_clamp, autocast=autocast)
+
+def _descent(state, cfg): # what a chain goes through before it starts, or None
     if cfg.init != 'flow': return None
-    def descend(x, y): # (n, *d), classes (n,) or None
-        return sgld(state.model, x, cfg.flow_steps, cfg.step_size, 0., y,
-                    grad_clamp=cfg.grad_clamp,
-                    state_clamp=cfg.state_clamp,
-                    autocast=torch.bfloat16 if cfg.precision == 'bfloat16' else None)
-    return descend
+    return lambda x, y: descend(state.model, cfg, x, y, _chain_type(cfg))
 
 def start_chains_(
     state:RunState, # whose chains change
@@ -461,11 +468,10 @@ def start_chains_(
     n_at_once:int=256, # chains that walk together
 ):
     "Every chain of init='flow' descends from its noise, when the first of them is wanted."
-    cfg, buffer = settled(cfg, p), state.buffer
-    descend = _descent(state, cfg, p)
+    buffer, start = state.buffer, _descent(state, settled(cfg, p))
     slots = torch.arange(len(buffer), device=p.device)
     for some in slots.split(n_at_once):
-        buffer.x[some] = descend(buffer.x[some], buffer.slot_class(some) if buffer.k else None)
+        buffer.x[some] = start(buffer.x[some], buffer.slot_class(some) if buffer.k else None)
 
 # %% ../nbs/18_step.ipynb #walk-chains
 def walk_chains(
@@ -481,7 +487,7 @@ def walk_chains(
     direct = cfg.pxy_form if cfg.pxy_weight else None
     if direct == 'conditional': y = y_data[:m]
     elif cfg.class_cond: y = torch.randint(state.buffer.k, (m,), generator=g, device=p.device)
-    x0, slots = state.buffer.sample(m, g, y if state.buffer.k else None, _descent(state, cfg, p))
+    x0, slots = state.buffer.sample(m, g, y if state.buffer.k else None, _descent(state, cfg))
     if cfg.channels_last: x0 = x0.contiguous(memory_format=torch.channels_last)
     by_batch = cfg.norm_stats == 'batch' and bool(_batch_norms(state.model))
     if direct == 'joint': y = _labels_of_starts(state, cfg, x0, by_batch, g)
@@ -489,7 +495,7 @@ def walk_chains(
         state.model, x0, cfg.n_steps, cfg.step_size, cfg.noise_scale, y, g,
         grad_clamp=cfg.grad_clamp,
         state_clamp=cfg.state_clamp,
-        autocast=torch.bfloat16 if cfg.precision == 'bfloat16' else None,
+        autocast=_chain_type(cfg),
         step_end=cfg.step_end,
         batch_stats=by_batch,
     )
@@ -539,12 +545,11 @@ def batch_logits(
     p:Processes,  # which process this is
 )->dict:          # {'data', 'labelled', 'sample', 'path'}: logits (n, k) of the images there are
     "The forward pass over all images of a step."
+    def laid_out(x): # in the memory layout of the network
+        return x.contiguous(memory_format=torch.channels_last) if cfg.channels_last else x
     images = batch.images
-    batches, n_real = list(images.values()), len(images) - ('sample' in images)
-    on_path = None if batch.paths is None else batch.paths.x
-    if cfg.channels_last:
-        batches = [x.contiguous(memory_format=torch.channels_last) for x in batches]
-        if batch.paths: on_path = on_path.contiguous(memory_format=torch.channels_last)
+    batches, n_real = [laid_out(x) for x in images.values()], len(images) - ('sample' in images)
+    on_path = None if batch.paths is None else laid_out(batch.paths.x)
     alone = cfg.balance and 'sample' in images and p.world > 1 # _balanced_ averages by itself
     forward = state.forward.module if alone else state.forward
     with _autocast(cfg, p.device), _dropout_stream(cfg, state, p):

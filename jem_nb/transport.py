@@ -50,10 +50,6 @@ class Paths(NamedTuple):
     velocity:Tensor # u_t, (n, *d): what −∇E is to be
     y:Tensor        # the class whose energy is fitted, (n,) int64; −1: that of E(x)
 
-def _times(n, x, generator): # uniform in [0, 1], (n, 1, …), to fit x
-    t = torch.rand(n, generator=generator, device=x.device)
-    return t.view(-1, *[1] * (x.ndim - 1))
-
 def draw_paths(
     x1:Tensor,               # images, (n, *d), data units [-1,1]
     y:Tensor,                # their classes, (n,) int64; −1: not known
@@ -65,7 +61,8 @@ def draw_paths(
     "x_t = (1−t)x₀ + t x₁ with x₀ ~ N(0, I) and t uniform; u = (x₁ − x₀) min(1, (1−t)/δ)."
     noise = torch.empty(x1.shape, device=x1.device).normal_(generator=generator)
     x0 = couple(noise, x1, coupling, y)
-    t = _times(len(x1), x1, generator)
+    t = torch.rand(len(x1), generator=generator, device=x1.device)
+    t = t.view(-1, *[1] * (x1.ndim - 1))
     with_class = torch.rand(len(x1), generator=generator, device=x1.device) < share_cond
     velocity = x1 - x0
     if rest: velocity = velocity * ((1 - t) / rest).clamp(max=1)
@@ -99,13 +96,12 @@ def match_loss(
 
 # %% ../nbs/06_transport.ipynb #travel
 def travel(
-    model,              # x → logits (n, k); an EnergyClassifier or any classifier
-    x0:Tensor,          # noise, (n, *d)
-    scale:float,        # s that the energy was matched with
-    y:Tensor=None,      # classes, (n,): down E(x,y); None: down E(x)
-    end:float=1.5,      # time at which to stop; the data is at 1
-    per_time:int=50,    # steps in one unit of time
-    state_clamp:float=0.,# |x| per pixel is held to this; 0 is off
-)->Tensor:              # (n, *d), detached
-    "Descent of the matched energy from noise to data, without noise: steps of s/per_time."
-    return sgld(model, x0, round(end * per_time), scale / per_time, 0., y, state_clamp=state_clamp)
+    model,           # x → logits (n, k); an EnergyClassifier or any classifier
+    x0:Tensor,       # noise, (n, *d)
+    n_steps:int,     # steps of the descent
+    step_size:float, # α: the energy's scale s times the time that a step takes; data is at time 1
+    y:Tensor=None,   # classes, (n,): down E(x,y); None: down E(x)
+    **how,           # clamps and autocast, as `sgld` takes them
+)->Tensor:           # (n, *d), detached
+    "Descent of a matched energy from noise to data: SGLD without its noise."
+    return sgld(model, x0, n_steps, step_size, 0., y, **how)

@@ -81,6 +81,15 @@ def test_numbers_against_are_in_the_records():
     for theirs, ours in said: assert ours in found[theirs], (theirs, ours)
 
 
+def test_matched_model_is_counted():
+    "How many figures of the digits the matched model is ahead in."
+    from jem_nb.results import better_than, measured_figures, read_records
+    records = read_records('digits')
+    ahead = [title for title, other, *_ in better_than(records) if other == 'matched']
+    words = f'is ahead in {len(ahead)} of {len(measured_figures(records))} figures'
+    assert words in paragraph('What speaks against it')
+
+
 def test_no_placeholders():
     for name in ('README.md', 'settings.ini', 'setup.py', 'CONTRIBUTING.md'):
         assert 'example.org' not in (ROOT/name).read_text(encoding='utf-8'), name

@@ -56,6 +56,9 @@ FIELDS = { # what is wrong with the fields: the fields, the exception, a part of
     'more images than chains kept': (dict(buffer_size=50), ValueError, 'batch_size=64 exceeds'),
     'more chains than labels': (
         dict(pxy_weight=1, class_cond=True, n_chains=65), ValueError, 'one chain a label'),
+    'no matched energy to descend': (dict(init='flow'), ValueError, 'set match_weight'),
+    'descent of an untrained energy': (
+        dict(SMOOTH, init='flow'), ValueError, 'set px_delay'),
     'nothing to balance': (dict(balance=True, px_weight=0), ValueError, 'nothing to balance'),
     'nothing to balance against': (
         dict(balance=True, pyx_weight=0), ValueError, 'to balance against'),

@@ -55,6 +55,15 @@ def test_refusal(case, tmp_path):
     with pytest.raises(kind, match=message): act(tmp_path)
 
 
+def test_other_recipe_in_the_same_second(tmp_path):
+    "It is another run: both are kept, and each is refused a second time."
+    other = RECORD | dict(config=RECORD['config'] | dict(lr=.5))
+    paths = {append_record(r, tmp_path) for r in (RECORD, other)}
+    assert len(paths) == 2 == len(list(tmp_path.glob('*.json')))
+    for again in (RECORD, other):
+        with pytest.raises(FileExistsError): append_record(again, tmp_path)
+
+
 def test_nothing_is_lost(tmp_path):
     "The first record stays as it was when a second one of the same run is refused."
     path = append_record(RECORD, tmp_path)

@@ -136,6 +136,34 @@ def test_matched_step(images):
     assert abs(numbers['match'] - term.item()) < 1e-5 and state.buffer is None
 
 
+def gradient(cfg, images):
+    "The gradient of a step, from one update by SGD with rate 1."
+    cfg = dataclasses.replace(cfg, optimizer='sgd', beta1=0., lr=1., schedule='step')
+    state = start_state(cfg, images)
+    start = weights(state.model)
+    train_step(state, cfg, images)
+    return start - weights(state.model)
+
+
+def test_balance_counts_the_regression_as_exact(images):
+    "Only the terms that need chains are scaled; the regression stays with cross-entropy."
+    exact = gradient(MATCHED, images)
+    sampled = dataclasses.replace(MATCHED, init='uniform', px_weight=50.)
+    generative = gradient(sampled, images) - exact
+    scale = (exact.norm() / generative.norm()).clamp(max=1.)
+    assert scale < .9
+    balanced = gradient(dataclasses.replace(sampled, balance=True), images)
+    assert_close(balanced, exact + scale * generative, rtol=1e-2, atol=1e-4)
+
+
+def test_matched_in_bfloat16(images):
+    "The second gradient passes through autocast: it points where that of float32 does."
+    exact = gradient(MATCHED, images)
+    rough = gradient(dataclasses.replace(MATCHED, precision='bfloat16'), images)
+    assert rough.isfinite().all()
+    assert torch.cosine_similarity(rough, exact, dim=0) > .98
+
+
 def test_hidden_labels_stay_hidden(images):
     "Where few labels are seen, no other label reaches a path."
     cfg = dataclasses.replace(MATCHED, labels_per_class=4, separate_batches=True, match_cond=1.)

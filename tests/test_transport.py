@@ -138,6 +138,6 @@ def test_scale():
 def test_travel_is_descent():
     net = network()
     model, x, y = EnergyClassifier(net), images().double(), torch.arange(6) % 3
-    found = travel(model, x, scale=4., y=y, end=.1, per_time=50)
+    found = travel(model, x, 5, 4. / 50, y)
     for _ in range(5): x = x - 4. / 50 * model.grad_energy(x, y)
     assert_close(found, x)
