@@ -18,7 +18,7 @@ from .config import (
     Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
 from .data import load, show_images, to_uint8
 from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples, sampler_steps
-from .precision import choose
+from .precision import choose, uncrowded
 from .results import (
     append_record, check_record, model_table, project_data, read_records, robust_at)
 from .train import (
@@ -173,7 +173,8 @@ def make_run(
     record |= dict(preset=name, model=model, n_eval=0) # 0: not evaluated, as when a run diverged
     if record['status'] != 'diverged':
         net, _, _ = load_weights(folder / 'model.safetensors')
-        record['metrics'] |= measured(title, net, cfg, parts, **budget)
+        with uncrowded(say=say):
+            record['metrics'] |= measured(title, net, cfg, parts, **budget)
         record['n_eval'] = record['metrics']['test']['n']
     write_json(done, check_record(record))
     return json.loads(done.read_text())

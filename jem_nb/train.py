@@ -12,11 +12,12 @@ __all__ = ['ADVICE', 'save_state', 'restore_state_', 'provenance', 'write_json',
 import argparse, csv, dataclasses, datetime, io, itertools, json, os, platform
 import signal, subprocess, sys, threading, time, warnings
 from contextlib import closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 import jem_nb
-from .precision import choose, times_slower
+from .precision import choose, times_slower, uncrowded
 from .config import (ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options,
     config_from_options, seed_shift)
 from .data import ImageSet, load, to_uint8, to_unit
@@ -25,8 +26,9 @@ from jem_nb.checkpoint import (CheckpointError, atomic_write, checkpoints, load_
     newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint,
     unpack_optimizer)
 from .distributed import Processes, give_back_memory, keep_memory, processes
-from .step import (Guard, RunState, accuracy, architecture, build_model, check_data,
-    eval_model, is_healthy, needs_samples, reason_for_alarm_, settled, start_state, train_step)
+from jem_nb.step import (Guard, RunState, accuracy, architecture, build_model, check_data,
+    eval_model, is_healthy, n_chains, needs_samples, reason_for_alarm_, settled, start_state,
+    train_step)
 
 # %% ../nbs/19_train.ipynb #save-state
 _KEPT = 'step best curve window seconds alarms restarts computed'.split() # of RunState, as JSON
@@ -540,6 +542,14 @@ def _record(state, cfg, splits, started, status, wrong, valid_acc, p): # what is
 # %% ../nbs/19_train.ipynb #train-body
 def _silent(text): pass
 
+def _own_pass(state, cfg, images): # of the chains' size, forward and backward, to be timed
+    x = images.take(min(len(images), n_chains(cfg))).unit().requires_grad_(True)
+
+    def once():
+        state.model.eval()
+        torch.autograd.grad(state.model.logits(x).sum(), x)
+    return once
+
 def _steps(cfg, splits): # of the whole schedule; of this call
     whole = cfg.n_epochs * (len(splits['train']) // cfg.batch_size)
     return whole, min(whole, cfg.max_iters or whole)
@@ -561,13 +571,15 @@ def _train(cfg, folder, progress, splits, p):
     give_back_memory() # what only the start needed
     if not found: save_state(state, cfg, folder, p)
     now = datetime.datetime.now(datetime.timezone.utc)
-    wrong = _run(_new_loop(state, cfg, splits, total, folder, progress, p))
-    if p.first and state.curve: _write_curve(state.curve, folder)
-    status = 'complete' if state.step >= whole else 'truncated'
-    if wrong: status, valid = 'diverged', None
-    else: valid = _finish(state, cfg, splits, folder, p)
-    started = now.strftime('%Y-%m-%dT%H:%M:%SZ')
-    record = _record(state, cfg, splits, started, status, wrong, valid, p)
+    say = partial(print, file=sys.stderr) if p.first and progress else _silent
+    with uncrowded(_own_pass(state, cfg, splits['train']), p.device, say):
+        wrong = _run(_new_loop(state, cfg, splits, total, folder, progress, p))
+        if p.first and state.curve: _write_curve(state.curve, folder)
+        status = 'complete' if state.step >= whole else 'truncated'
+        if wrong: status, valid = 'diverged', None
+        else: valid = _finish(state, cfg, splits, folder, p)
+        started = now.strftime('%Y-%m-%dT%H:%M:%SZ')
+        record = _record(state, cfg, splits, started, status, wrong, valid, p)
     if p.first: write_json(made, record)
     p.wait()
     return record

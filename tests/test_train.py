@@ -2,6 +2,7 @@
 import argparse
 import dataclasses
 import os
+import platform
 import subprocess
 import sys
 import warnings
@@ -13,7 +14,7 @@ import jem_nb.train as training
 from jem_nb.checkpoint import checkpoints, load_checkpoint
 from jem_nb.config import config_from_options, model_config, preset
 from jem_nb.data import load
-from jem_nb.precision import choose
+from jem_nb.precision import choose, crowding
 from jem_nb.step import Guard, is_healthy, start_state
 from jem_nb.train import (add_train_options, load_weights, only_run, plain_warnings, roll_back_,
     save_state, slim_weights, train)
@@ -185,3 +186,24 @@ def test_options(tmp_path):
 def test_warning_is_one_line(capsys):
     with plain_warnings(): warnings.warn('careful')
     assert capsys.readouterr().err == 'warning: careful\n'
+
+
+def test_busy_cores(tmp_path, monkeypatch):
+    "Where all threads wait for one another, a run computes in one and records it."
+    monkeypatch.setattr('jem_nb.precision.crowding', lambda once=None: 4.)
+    torch.set_num_threads(2)
+    try:
+        record = trained(tmp_path, max_iters=1)
+        assert torch.get_num_threads() == 2
+    finally: torch.set_num_threads(1)
+    assert record['device'].startswith(f'CPU {platform.machine()}, 1 of')
+
+
+def test_idle_cores():
+    "In one thread nobody waits; in two, the probe leaves as many as it found."
+    assert crowding() == 1
+    torch.set_num_threads(2)
+    try:
+        assert crowding(budget=.02) > 0
+        assert torch.get_num_threads() == 2
+    finally: torch.set_num_threads(1)
