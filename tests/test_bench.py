@@ -12,7 +12,7 @@ from jem_nb.cli import main
 
 def test_parts_in_other_processes(tmp_path, capsys):
     # The notebook runs the other parts.
-    parts = ['pipeline', 'memory', 'settings', 'processes', 'import']
+    parts = ['pipeline', 'memory', 'settings', 'processes', 'models', 'import']
     assert set(parts) < set(BENCH_PARTS)
     file = tmp_path / 'bench.json'
     words = ['--quick', 'yes', '--device', 'cpu', '--repeats', '1', '--out', str(file)]
@@ -26,6 +26,7 @@ def test_parts_in_other_processes(tmp_path, capsys):
     assert all(v > 0 for v in m['import'].values())
     assert m['processes']['weight_difference'] < 1e-4
     assert len(m['processes']['images_per_second']) == 2
+    assert m['models']['baseline']['peak'] < m['models']['matched']['peak']
     assert all(c['naive'] > 0 and c['fast'] > 0 for c in m['memory'])
     assert 'holds' in capsys.readouterr().out
 

@@ -46,7 +46,7 @@ def test_what_fails_is_noted_and_the_rest_goes_on(monkeypatch):
 def test_all_parts_make_a_complete_record(monkeypatch):
     "On a device that has all of them and after no failure, the record is complete."
     for name in ('growth', 'pipeline', 'profile', 'cpu_settings', 'two_processes', 'import_cost',
-                 'peak_memory'):
+                 'peak_memory', 'iteration_costs'):
         monkeypatch.setattr(f'jem_nb.bench.{name}', lambda *args, **named: {})
     ratios = dict(iteration_ratio=1., share=.5)
     monkeypatch.setattr('jem_nb.bench.speed', lambda *args: ratios)
