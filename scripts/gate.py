@@ -669,6 +669,7 @@ def jobs_checked(jobs, workers, tally):
     for job, results, seconds in run_jobs(jobs, workers):
         shown = seconds if len(results) == 1 else None
         for name, complaint in results: tally.tell(name, complaint, shown)
+        if seconds > scale * job.enough: scale = max(scale, slowness())  # beside what runs now
         allowed = scale * job.enough
         if seconds > allowed:
             late.append(f'{job.name} computes for {seconds:.0f} s; {allowed:.0f} are meant to be '
