@@ -559,7 +559,7 @@ MODELS = {
         norm='none',
         compile=False,
         # regression along paths
-        match_weight=1.,
+        match_weight=16.,
         match_cond=.5,
         match_rest=.5,
         energy_scale=1.,
@@ -586,7 +586,11 @@ _PIXELS = dict(
     svhn=3 * 32 * 32,
 )
 
-_LENGTHS = dict(digits=63) # epochs of the matched model, where they differ from the preset's
+_MATCHED_BY_DATA = dict( # what the records of the matched model were made with
+    digits=dict(n_epochs=63, match_weight=1.),
+    mnist=dict(n_epochs=3, batch_size=64),
+    cifar10_16=dict(n_epochs=6, batch_size=64, lr=2e-3, ema=.99),
+)
 
 def matched(
     cfg:Config,   # the recipe
@@ -595,8 +599,7 @@ def matched(
     "An energy of n_pixels/64 times the logits, and chains whose step is a fiftieth of the way."
     scale = n_pixels / 64
     fields = MODELS['matched'] | dict(energy_scale=scale, step_size=scale / 50)
-    n_epochs = _LENGTHS.get(cfg.dataset, cfg.n_epochs)
-    return dataclasses.replace(cfg, n_epochs=n_epochs, **fields)
+    return dataclasses.replace(cfg, **fields | _MATCHED_BY_DATA.get(cfg.dataset, {}))
 
 # %% ../nbs/10_config.ipynb #model-config
 def model_config(
