@@ -658,7 +658,8 @@ def iteration_peak(
     return (torch.cuda.max_memory_allocated(device) if cuda else _peak()) - before
 
 def _iteration_peak_apart(name, model, device): # the same, in a process of its own
-    code = f'from jem_nb.bench import iteration_peak as f; print(f({name!r}, {model!r}, {device!r}))'
+    words = ', '.join(map(repr, (name, model, device)))
+    code = f'from jem_nb.bench import iteration_peak; print(iteration_peak({words}))'
     how = dict(check=True, cwd=_HERE, capture_output=True, text=True)
     return int(subprocess.run([sys.executable, '-c', code], **how).stdout.split()[-1])
 

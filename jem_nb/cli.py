@@ -17,7 +17,8 @@ from .checkpoint import CheckpointError, checkpoints
 from .config import (
     Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
 from .data import load, show_images, to_uint8
-from .evaluate import PARTS, class_samples, evaluate_model, fresh_samples, sampler_steps
+from .evaluate import (
+    BUDGET, PARTS, class_samples, evaluate_model, fresh_samples, sampler_steps)
 from .precision import choose, uncrowded
 from .results import (
     append_record, check_record, model_table, project_data, read_records, robust_at)
@@ -285,7 +286,8 @@ def cmd_records(
             continue
         folder = _records_folder(name, model, seed, changes)
         parts = a.parts or (PARTS if seed < MEASURED else ('clean',))
-        record = make_run(a.preset, model, seed, folder, parts, say, name, changes)
+        budget = dict(refine=tuple(a.refine)) if a.refine else {}
+        record = make_run(a.preset, model, seed, folder, parts, say, name, changes, **budget)
         ships = name == a.preset and seed == 0 and model in SHIPPED_MODELS
         if ships and record['status'] == 'complete': ship(a.preset, model, record, folder)
         say(append_record(record))
@@ -395,6 +397,9 @@ def _add_records_options(q):
                    help=f'which models (default: all at digits, else {", ".join(SEEDS_LONG)})')
     q.add_argument('--seeds', nargs='+', type=int, default=None,
                    help=f'which seeds (default: the first {SEEDS})')
+    q.add_argument('--refine', nargs='+', type=int, default=None, metavar='STEPS',
+                   help='refinement steps that are attacked; many take hours on larger images '
+                        f'(default: {" ".join(map(str, BUDGET["refine"]))})')
     add_options(q)
 
 # %% ../nbs/29_cli.ipynb #parser
