@@ -1,0 +1,58 @@
+"""The pages that show the live run, as `make run` finds them: beside models trained just now.
+
+Elsewhere in `make test` these pages show the weights that ship, on any machine the same. A live
+run has every field of today's configuration; weights that shipped earlier lack the younger ones.
+"""
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jem_nb.checkpoint import load_checkpoint, save_checkpoint
+from jem_nb.config import Config
+from jem_nb.results import read_records, select
+from jem_nb.train import weights_file
+
+ROOT = Path(__file__).resolve().parent.parent
+READERS = 'live_record(', 'book_models('
+PAGES = [p.stem for p in sorted(ROOT.glob('nbs/[3-9]*.ipynb'))
+         if any(word in p.read_text() for word in READERS)]
+
+
+def complete(config): return dataclasses.asdict(Config(**config))
+
+
+@pytest.fixture(scope='module')
+def checkout(tmp_path_factory):
+    "A folder that looks like the checkout after make run; the live models are those that ship."
+    folder = tmp_path_factory.mktemp('checkout')
+    for name in ('nbs', 'jem_nb', 'settings.ini', 'pyproject.toml'):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / 'data').mkdir()
+    for part in (ROOT / 'data').iterdir():
+        if part.name != 'runs': (folder / 'data' / part.name).symlink_to(part)
+    for model in ('baseline', 'jem'):
+        to = folder / 'data/runs/live' / model
+        to.mkdir(parents=True)
+        record = select(read_records('digits', ROOT / 'data/results'), model=model)[0]
+        record['config'] = complete(record['config'])
+        (to / 'evaluated.json').write_text(json.dumps(record))
+        tensors, meta = load_checkpoint(weights_file(f'digits_{model}'))
+        meta['config'] = complete(meta['config'])
+        save_checkpoint(to / 'model.safetensors', tensors, meta)
+    return folder
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_page_after_make_run(page, checkout):
+    env = {k: v for k, v in os.environ.items() if k != 'JEM_NB_LIVE'}
+    code = ('import pathlib, sys; from nbdev.test import test_nb; '
+            f'sys.exit(not test_nb(pathlib.Path("{page}.ipynb").absolute(), basepath="..")[0])')
+    env |= dict(PYTHONPATH=str(ROOT), MPLBACKEND='agg', TQDM_DISABLE='1')
+    ran = subprocess.run([sys.executable, '-c', code], cwd=checkout / 'nbs', env=env,
+                         capture_output=True, text=True)
+    assert ran.returncode == 0, (ran.stdout + ran.stderr)[-3000:]
