@@ -18,9 +18,14 @@ from jem_nb.results import read_records, select
 from jem_nb.train import weights_file
 
 ROOT = Path(__file__).resolve().parent.parent
-READERS = 'live_record(', 'book_models('
-PAGES = [p.stem for p in sorted(ROOT.glob('nbs/[3-9]*.ipynb'))
-         if any(word in p.read_text() for word in READERS)]
+
+
+def shows_live_run(page):
+    text = page.read_text()
+    return 'live_record(' in text or 'book_models(' in text
+
+
+PAGES = [p.stem for p in sorted(ROOT.glob('nbs/[3-9]*.ipynb')) if shows_live_run(p)]
 
 
 def complete(config): return dataclasses.asdict(Config(**config))
