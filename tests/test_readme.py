@@ -73,7 +73,7 @@ def test_numbers_against_are_in_the_records():
     "Each 'a against b' of that paragraph is a comparison that the records hold."
     from jem_nb.results import better_than, read_records
     found = {}
-    for preset in ('digits', 'cifar10_16'):
+    for preset in ('digits', 'mnist', 'cifar10_16'):
         for _, _, theirs, ours in better_than(read_records(preset)):
             found.setdefault(theirs.shown(theirs.mean), set()).add(ours.shown(ours.mean))
     said = re.findall(r'(\d+\.\d+) against (\d+\.\d+)', paragraph('What speaks against it'))
