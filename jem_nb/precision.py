@@ -154,7 +154,7 @@ def times_slower(
 # %% ../nbs/13_precision.ipynb #crowding-code
 def crowding(
     once=None,       # a function to time; None: the small convolution
-    budget:float=.3, # seconds; each has two turns at least, however long they take
+    budget:float=.3, # seconds; each has three turns at least, however long they take
 )->float:            # 1: as long; above: the threads wait for one another
     "How many times as long something takes in all of torch's threads as in one, on the CPU."
     threads = torch.get_num_threads()
@@ -172,18 +172,18 @@ def crowding(
 
 
 # %% ../nbs/13_precision.ipynb #uncrowded-code
-_CROWDED = 2. # all threads take so many times as long as one
+_SUSPECT, _CROWDED = 1.2, 1.5 # all threads take so many times as long as one
 
 @contextmanager
 def uncrowded(
-    once=None,  # what will be computed, a function; asked where the small convolution waits
+    once=None,  # what will be computed, a function; timed where the small convolution waits
     device='cpu', # cpu, cuda or cuda:N; only a CPU has threads to choose
     say=lambda text: None, # told in a sentence if anything changes
 ):
     "Inside it torch computes in one thread, if all of them would wait for one another."
     threads, factor = torch.get_num_threads(), 1.
     if torch.device(device).type == 'cpu': factor = crowding()
-    if factor > _CROWDED and once: factor = crowding(once)
+    if factor > _SUSPECT: factor = crowding(once, 1.)
     if factor > _CROWDED:
         say(f'computes in one thread: other programs keep the cores busy, and all {threads} '
             f'took {factor:.1f} times as long')

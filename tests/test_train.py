@@ -190,7 +190,7 @@ def test_warning_is_one_line(capsys):
 
 def test_busy_cores(tmp_path, monkeypatch):
     "Where all threads wait for one another, a run computes in one and records it."
-    monkeypatch.setattr('jem_nb.precision.crowding', lambda once=None: 4.)
+    monkeypatch.setattr('jem_nb.precision.crowding', lambda *a: 4.)
     torch.set_num_threads(2)
     try:
         record = trained(tmp_path, max_iters=1)
