@@ -66,6 +66,8 @@ class _Loss:
     # the regression along paths from noise to data, 06_transport; not in the paper, off
     match_weight:float = _opt(
         0., 'weight of the regression of the energy along paths from noise to data')
+    match_end:float = _opt(
+        1., 'factor that match_weight has fallen to at the end of the schedule; 1 is off')
     match_cond:float = _opt(
         1., 'share of the points on paths that fit E(x,y) of their class; the others fit E(x)')
     match_rest:float = _opt(
@@ -114,8 +116,9 @@ class _Buffer:
     init:str = _opt(
         'uniform',
         'where chains start: uniform in [-1,1], a Gaussian per class fitted to the data, '
+        'half of them in each way, '
         'or the end of a descent of the energy from Gaussian noise, flow_steps long',
-        ('uniform', 'informative', 'flow'))
+        ('uniform', 'informative', 'mixed', 'flow'))
     flow_steps:int = _opt(75, "steps of the descent with which a chain of init='flow' begins")
 
 # %% ../nbs/10_config.ipynb #config-data
@@ -141,6 +144,8 @@ class _Images:
     # which images each term of the loss sees
     separate_batches:bool = _opt(
         False, 'independent batches for the two terms, as the paper draws them')
+    px_augment:bool = _opt(
+        True, 'whether log p(x) sees its images augmented and with noise, as cross-entropy does')
     labels_per_class:int = _opt(
         0, 'labels kept per class, the rest is seen by log p(x) alone; 0: all')
 
@@ -217,9 +222,9 @@ class _Run:
 
 # %% ../nbs/10_config.ipynb #field-rules
 _POSITIVE = ('depth', 'width', 'step_size', 'buffer_size', 'batch_size', 'n_epochs', 'lr',
-             'eval_every', 'ckpt_every', 'keep_ckpts', 'energy_scale')
+             'eval_every', 'ckpt_every', 'keep_ckpts', 'energy_scale', 'match_end')
 _BELOW_1 = ('dropout', 'beta1', 'ema')
-_AT_MOST_1 = ('reinit_prob', 'step_end', 'match_cond', 'match_rest')
+_AT_MOST_1 = ('reinit_prob', 'step_end', 'match_cond', 'match_rest', 'match_end')
 _REMEDIES = ('n_steps', 'lr', 'data_noise')
 
 _NUMBER_RULES = ( # (whether the number v is wrong for a field, message)
@@ -274,6 +279,9 @@ _LOSS_RULES = ( # (whether the configuration c is wrong, message)
     (lambda c: c.labels_per_class and not c.separate_batches,
      'labels_per_class={c.labels_per_class}: the labelled images are another batch '
      'than those of log p(x): set separate_batches=True'),
+    (lambda c: not c.px_augment and not c.separate_batches,
+     'px_augment=False: the images of log p(x) are another batch than those of cross-entropy: '
+     'set separate_batches=True'),
     (lambda c: c.labels_per_class and c.pyx_weight == 0,
      'labels_per_class={c.labels_per_class} with pyx_weight=0: no term would see a label; '
      'set labels_per_class=0'),
@@ -449,6 +457,15 @@ _MNIST = dict(
     **_SHORT_RUN,
 )
 
+# %% ../nbs/10_config.ipynb #preset-mnist-14
+_MNIST_14 = _MNIST | dict(
+    dataset='mnist_14',
+    # chains
+    init='mixed',
+    state_clamp=1 + 4 * .1,
+)
+
+
 # %% ../nbs/10_config.ipynb #preset-cifar-16
 _CIFAR10_16 = dict(
     # network and data
@@ -472,6 +489,15 @@ _CIFAR10_16 = dict(
     keep_ckpts=3,
     **_SHORT_RUN,
 )
+
+# %% ../nbs/10_config.ipynb #preset-cifar100-16
+_CIFAR100_16 = _CIFAR10_16 | dict(
+    dataset='cifar100_16',
+    # chains
+    init='mixed',
+    state_clamp=1 + 4 * .03,
+)
+
 
 # %% ../nbs/10_config.ipynb #preset-cifar-small
 _CIFAR10_SMALL = _SHORT_RUN | dict(
@@ -499,8 +525,10 @@ _CIFAR10_SMALL = _SHORT_RUN | dict(
 PRESETS = {
     # minutes or hours
     'digits': _DIGITS,
+    'mnist_14': _MNIST_14,
     'mnist': _MNIST,
     'cifar10_16': _CIFAR10_16,
+    'cifar100_16': _CIFAR100_16,
     'cifar10_small': _CIFAR10_SMALL,
     # the paper's
     'cifar10_paper': dict(_PAPER, dataset='cifar10'),
@@ -578,9 +606,11 @@ MODELS = {
 _PIXELS = dict(
     # grey
     digits=8 * 8,
+    mnist_14=14 * 14,
     mnist=28 * 28,
     # in colour
     cifar10_16=3 * 16 * 16,
+    cifar100_16=3 * 16 * 16,
     cifar10=3 * 32 * 32,
     cifar100=3 * 32 * 32,
     svhn=3 * 32 * 32,

@@ -10,7 +10,7 @@ __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_cle
 # %% ../nbs/27_evaluate.ipynb #imports
 import torch
 from .attacks import robust_accuracy
-from .buffer import fit_gaussian_init, normal_init, uniform_init
+from .buffer import normal_init, uniform_init
 from .calibration import calibration_record, fit_temperature
 from .config import Config, rng
 from .data import SETS, ImageSet, available, load
@@ -20,7 +20,7 @@ from .ood import ood_record, ood_scores
 from .outside import load_ood
 from .refinement import RefinedClassifier
 from .sgld import sgld
-from .step import accuracy, descend, needs_samples, predict
+from .step import accuracy, chain_starts, descend, needs_samples, predict
 from .train import load_pretrained, pretrained_names
 
 # %% ../nbs/27_evaluate.ipynb #budget
@@ -45,7 +45,14 @@ BUDGET = dict(
 EPS_SMALL = dict(linf=(0., 1/255, 2/255, 4/255, 8/255), l2=(0., .1, .25, .5))
 # Real sets that are used where their files are.
 _PHOTOGRAPHS = ('svhn', 'celeba', 'dtd10')
-REAL_OOD = dict(mnist=('emnist_letters',), cifar10_16=_PHOTOGRAPHS, cifar10=_PHOTOGRAPHS)
+_LETTERS = ('emnist_letters',)
+REAL_OOD = dict(
+    mnist=_LETTERS,
+    mnist_14=_LETTERS,
+    cifar10=_PHOTOGRAPHS,
+    cifar10_16=_PHOTOGRAPHS,
+    cifar100_16=_PHOTOGRAPHS,
+)
 
 # %% ../nbs/27_evaluate.ipynb #clean
 def device_of(model)->torch.device: return next(model.parameters()).device # where its weights are
@@ -169,8 +176,8 @@ def fresh_samples(
     "Class-conditional samples from starts of the kind that the recipe trains with."
     k, device, shape = len(images.classes), device_of(model), images.x.shape[1:]
     y, x0 = torch.arange(k, device=device).repeat_interleave(n_per_class), None
-    if cfg.init == 'informative':
-        start = fit_gaussian_init(images.unit(), images.y, k).to(device)
+    if cfg.init in ('informative', 'mixed'):
+        start = chain_starts(cfg, images, device)
         x0 = start(len(y), shape, rng(seed, 'class-starts', device=device), y)
     return class_samples(model, y, cfg, shape, n_steps, seed, x0), y
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, torch
 import torch.nn.functional as F
-from .data import MADE_SETS, SETS, ImageSet, load, resize, to_uint8, unknown_name
+from .data import AVERAGED, MADE_SETS, SETS, ImageSet, load, resize, to_uint8, unknown_name
 
 # %% ../nbs/12_outside.ipynb #made
 def _draw(high, shape, g): # whole numbers below high, on the CPU
@@ -119,6 +119,8 @@ def _make(name, like, n, g): # a set made to match another
     return ImageSet(x, y, name, 'ood', classes, f'made like {like.name}')
 
 # %% ../nbs/12_outside.ipynb #load-ood-code
+def _original(name): return AVERAGED.get(name, [name])[0] # the set whose images it holds
+
 def load_ood(
     name:str,                  # one of OOD_SETS: made here, or a set that is on this computer
     like:ImageSet,             # in-distribution set: channels, size, and the images to interpolate
@@ -129,7 +131,8 @@ def load_ood(
     """Out-of-distribution images. Raises `ValueError` for a name it does not know, or more images
     than there are; `FileNotFoundError` as `load`."""
     if name not in OOD_SETS: raise unknown_name('out-of-distribution set', name, OOD_SETS)
-    if name == like.name: raise ValueError(f'{name} is the in-distribution set itself')
+    if _original(name) == _original(like.name):
+        raise ValueError(f'{name} has the images of the in-distribution set itself')
     c, h, w = like.x.shape[1:]
     if h != w or n < 1:
         raise ValueError(f'square images and n ≥ 1 are wanted, got {h}×{w} and n={n}')

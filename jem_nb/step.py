@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['LOSS_LIMIT', 'sick', 'watch_', 'calm', 'architecture', 'build_model', 'settled', 'needs_samples', 'n_chains',
            'check_data', 'batch_indices', 'endless_indices', 'labelled_indices', 'real_batch', 'path_batch', 'lr_at',
-           'generative_ramp', 'make_optimizer', 'make_ema', 'Guard', 'RunState', 'Logits', 'start_state', 'eval_model',
-           'remedied', 'Batch', 'descend', 'start_chains_', 'walk_chains', 'draw_batch', 'batch_logits', 'loss_weights',
-           'batch_loss', 'backward_', 'step_numbers', 'apply_', 'train_step', 'reason_to_stop', 'reason_for_alarm_',
-           'is_healthy', 'predict', 'accuracy']
+           'match_weight_at', 'generative_ramp', 'make_optimizer', 'make_ema', 'Guard', 'RunState', 'Logits',
+           'chain_starts', 'start_state', 'eval_model', 'remedied', 'Batch', 'descend', 'start_chains_', 'walk_chains',
+           'draw_batch', 'batch_logits', 'loss_weights', 'batch_loss', 'backward_', 'step_numbers', 'apply_',
+           'train_step', 'reason_to_stop', 'reason_for_alarm_', 'is_healthy', 'predict', 'accuracy']
 
 # %% ../nbs/18_step.ipynb #imports
 import dataclasses, functools, math, warnings
@@ -23,7 +23,8 @@ from .config import Config, rng
 from .data import SETS, ImageSet, add_noise, augment, to_unit
 from .wrn import WideResNet
 from .sgld import batch_statistics, sgld
-from .buffer import ReplayBuffer, fit_gaussian_init, normal_init, take_shard, uniform_init
+from jem_nb.buffer import (MixedInit, ReplayBuffer, fit_gaussian_init, normal_init, take_shard,
+    uniform_init)
 from .loss import jem_loss
 from .transport import Paths, draw_paths, match_loss, travel
 from .distributed import Processes
@@ -213,12 +214,14 @@ def real_batch(
     again:tuple=(),        # names added to the stream of noise, so that a second try differs
     labelled:Tensor=None,  # as labelled_indices gives them
     part:slice=slice(None),# this process's share
+    augmented:bool=True,   # False: the images as they are
 )->tuple:                  # x (n, c, h, w) float in [-1,1] plus noise; y (n,)
     "Real images of a step: drawn, augmented, noised as a whole batch, then divided."
     if labelled is None: idx = batch_indices(step, len(images), cfg.batch_size, cfg.seed, stream)
     else: idx = labelled[endless_indices(step, len(labelled), cfg.batch_size, cfg.seed)]
     g = rng(cfg.seed, 'augment', stream, step, *again, device=device)
-    x = _noised(_augmented(cfg, images, idx, g), cfg, g)
+    if augmented: x = _noised(_augmented(cfg, images, idx, g), cfg, g)
+    else: x = images.take(idx.to(images.x.device)).unit().to(device)
     return x[part], images.y[idx.to(images.y.device)].to(device)[part]
 
 # %% ../nbs/18_step.ipynb #path-batch
@@ -254,6 +257,14 @@ def lr_at(
         done = min(1, (step - cfg.warmup_iters) / total)
         return cfg.lr * .5 * (1 + math.cos(math.pi * done))
     return cfg.lr * cfg.decay_rate ** sum(step >= e * per_epoch for e in cfg.decay_epochs)
+
+def match_weight_at(
+    cfg:Config,    # the recipe
+    step:int,      # iteration, from 0
+    per_epoch:int, # iterations in an epoch
+)->float:          # weight of the regression along paths at this step
+    "From match_weight down to match_end times it, by the same factor at every step."
+    return cfg.match_weight * cfg.match_end ** min(1, step / (cfg.n_epochs * per_epoch))
 
 def generative_ramp(
     cfg:Config, # the recipe
@@ -345,13 +356,22 @@ class Logits(nn.Module):
             return real + [self.net(b).float() for b in batches[n_real:]]
 
 # %% ../nbs/18_step.ipynb #start
+def chain_starts(
+    cfg:Config,      # the recipe
+    images:ImageSet, # the training split, for starts at Gaussians
+    device='cpu',    # where the chains are
+):                   # a start, callable as `uniform_init` is
+    "Where the chains of a recipe start."
+    if cfg.init == 'flow': return normal_init
+    if cfg.init == 'uniform': return uniform_init
+    seen = images.y >= 0
+    init = fit_gaussian_init(images.unit()[seen], images.y[seen], len(images.classes))
+    init = init.to(device)
+    return MixedInit(uniform_init, init) if cfg.init == 'mixed' else init
+
 def _first_chains(cfg, images, p): # this process's part of the buffer
     k = len(images.classes) if cfg.class_cond else 0
-    init = normal_init if cfg.init == 'flow' else uniform_init
-    if cfg.init == 'informative':
-        seen = images.y >= 0
-        init = fit_gaussian_init(images.unit()[seen], images.y[seen], len(images.classes))
-        init = init.to(p.device)
+    init = chain_starts(cfg, images, p.device)
     g = rng(cfg.seed, 'buffer', device=p.device)
     buffer = ReplayBuffer(cfg.buffer_size, images.x.shape[1:], g, cfg.reinit_prob, init, k)
     if p.world > 1: buffer.x = take_shard(buffer.x, k, p.rank, p.world)
@@ -519,17 +539,17 @@ def draw_batch(
 )->Batch:
     "Step 1: real images, and chains after K steps where a term needs samples."
     part = p.share(cfg.batch_size, 'batch_size')
-    def real(stream, labelled=None):
+    # a plain classifier has one term and one batch, unless some labels are not to be seen
+    apart = cfg.separate_batches and (needs_samples(cfg) or state.labelled is not None)
+    def real(stream, **how):
         return real_batch(cfg, images, state.step, stream, p.device,
-                          again=state.attempt, labelled=labelled, part=part)
-    batch = Batch(*real('data'))
+                          again=state.attempt, part=part, **how)
+    batch = Batch(*real('data', augmented=cfg.px_augment or not apart))
     if cfg.match_weight:
         batch.paths = path_batch(cfg, images, state.step, p.device, state.attempt,
                                  state.labelled, part)
         batch.paths.x.requires_grad_()
-    # a plain classifier has one term and one batch, unless some labels are not to be seen
-    if cfg.separate_batches and (needs_samples(cfg) or state.labelled is not None):
-        batch.x_labelled, batch.y = real('labelled', state.labelled)
+    if apart: batch.x_labelled, batch.y = real('labelled', labelled=state.labelled)
     if needs_samples(cfg):
         if cfg.norm_stats == 'running': _update_norms_(state, cfg, batch, p)
         if cfg.init == 'flow' and state.step == cfg.px_delay: start_chains_(state, cfg, p)
@@ -659,8 +679,10 @@ def train_step(
 )->dict:                     # numbers of the step before its update, as step_numbers gives them
     "One iteration: draw, loss, log, apply."
     cfg = settled(remedied(cfg, len(state.alarms)), p)
-    rate = lr_at(cfg, state.step, len(images) // cfg.batch_size)
-    for group in state.opt.param_groups: group['lr'] = rate
+    per_epoch = len(images) // cfg.batch_size
+    for group in state.opt.param_groups: group['lr'] = lr_at(cfg, state.step, per_epoch)
+    weight = match_weight_at(cfg, state.step, per_epoch)
+    if weight != cfg.match_weight: cfg = dataclasses.replace(cfg, match_weight=weight)
     state.model.train()
     batch = draw_batch(state, cfg, images, p)
     logits = batch_logits(state, cfg, batch, p)

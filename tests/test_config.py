@@ -32,15 +32,15 @@ def test_order():
     places = {
         'dataset': 0,
         'px_weight': 7,
-        'n_steps': 20,
-        'n_chains': 26,
-        'holdout': 32,
-        'optimizer': 40,
-        'retries': 53,
-        'seed': 56,
+        'n_steps': 21,
+        'n_chains': 27,
+        'holdout': 33,
+        'optimizer': 42,
+        'retries': 55,
+        'seed': 58,
     }
     assert {name: FIELDS.index(name) for name in places} == places
-    assert len(FIELDS) == 63 and FIELDS[-1] == 'keep_ckpts'
+    assert len(FIELDS) == 65 and FIELDS[-1] == 'keep_ckpts'
 
 
 def test_every_field_is_an_option():

@@ -167,6 +167,14 @@ def test_cifar10_at_half_size(folder):
     assert small.mirrors
 
 
+def test_cifar100_at_half_size(folder):
+    "The same images in the same order as at full size."
+    write_cifar100(folder)
+    small, large = [load(name, 'test', folder) for name in ('cifar100_16', 'cifar100')]
+    assert np.array_equal(small.x, resize(large, 16).x)
+    assert torch.equal(small.y, large.y)
+
+
 def test_cifar100(folder):
     write_cifar100(folder)
     test = load('cifar100', 'test', folder)
@@ -414,7 +422,7 @@ def test_resize():
     for size in (1, 3, 7, 32): assert resize(flat, size).x.unique().tolist() == [77]
 
 
-@pytest.mark.parametrize('name', ['mnist', 'cifar10', 'cifar10_16'])
+@pytest.mark.parametrize('name', ['mnist', 'mnist_14', 'cifar10', 'cifar10_16', 'cifar100_16'])
 def test_every_image_is_in_one_split(name):
     train, valid = [split_indices(name, split, 50_000) for split in ('train', 'valid')]
     assert (len(train), len(valid)) == (45_000, 5000)
@@ -427,7 +435,10 @@ def test_cifar10_split_is_constant():
     assert code.hexdigest()[:12] == '2e4bbf08d2b5'
 
 
-@pytest.mark.parametrize('name, holdout', [('cifar10_16', 'usual'), ('cifar10', 'last')])
+LAST = [('cifar10_16', 'usual'), ('mnist_14', 'usual'), ('cifar10', 'last')]
+
+
+@pytest.mark.parametrize('name, holdout', LAST)
 def test_last_images_held_out(name, holdout):
     train, valid = [split_indices(name, s, 50_000, holdout) for s in ('train', 'valid')]
     assert train.tolist() == list(range(45_000))

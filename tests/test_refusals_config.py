@@ -38,6 +38,8 @@ FIELDS = { # what is wrong with the fields: the fields, the exception, a part of
     'joint term with slots': (
         dict(pxy_weight=1, class_cond=True, pxy_form='joint'), ValueError, 'class_cond=False'),
     'few labels, one batch': (dict(labels_per_class=4), ValueError, 'separate_batches=True'),
+    'plain images, one batch': (
+        dict(px_augment=False), ValueError, 'set separate_batches=True'),
     'few labels, no classifier': (
         dict(labels_per_class=4, separate_batches=True, pyx_weight=0),
         ValueError,
@@ -47,6 +49,8 @@ FIELDS = { # what is wrong with the fields: the fields, the exception, a part of
     'matched batch norm': (dict(SMOOTH, norm='batch'), ValueError, 'set norm="none" or "group"'),
     'matched and compiled': (dict(SMOOTH, compile=True), ValueError, 'set compile=False'),
     'no scale': (dict(energy_scale=0.), ValueError, 'energy_scale=0: a number above 0'),
+    'falling to nothing': (dict(match_end=0.), ValueError, 'match_end=0: a number above 0'),
+    'rising weight': (dict(match_end=2.), ValueError, r'match_end=2.0: a number in \[0, 1\]'),
     'no pairing': (dict(coupling='nearest'), ValueError, 'choose one of optimal'),
     # the chains
     'no step': (dict(n_steps=0), ValueError, 'px_weight=0'),

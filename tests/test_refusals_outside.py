@@ -1,4 +1,6 @@
 "What 12_outside refuses, and what it says."
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ def colour(n, height=32, width=32): # black images without labels
 CASES = {  # name, like, n, part of the message
     'unknown name': ('leters', TEST, 5, 'did you mean letters'),
     'itself': ('digits', TEST, 5, 'in-distribution set itself'),
+    'itself, larger': ('mnist', replace(TEST, name='mnist_14'), 5, 'in-distribution set itself'),
     'more than there are': ('digits', colour(30), 361, '360 test images here, 361 were asked for'),
     'none': ('uniform', TEST, 0, 'n ≥ 1 are wanted, got 8×8 and n=0'),
     'not square': ('uniform', colour(2, 6, 7), 5, 'square images .* got 6×7'),

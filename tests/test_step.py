@@ -12,7 +12,8 @@ from jem_nb.data import load
 from jem_nb.distributed import Processes
 from jem_nb.sgld import sgld
 from jem_nb.step import (architecture, batch_indices, build_model, endless_indices, eval_model,
-    labelled_indices, path_batch, real_batch, reason_to_stop, settled, start_chains_, start_state,
+    draw_batch, labelled_indices, path_batch, real_batch, reason_to_stop, settled, start_chains_,
+    start_state,
     train_step, walk_chains)
 
 CFG = preset('digits', width=1, lr=3e-3, batch_size=32, n_steps=5, n_epochs=4, buffer_size=200,
@@ -84,6 +85,26 @@ def test_few_labels(images):
 
 # ---- chains ----
 
+def test_log_p_x_sees_plain_images(images):
+    "With px_augment=False cross-entropy alone sees noise, in a baseline too."
+    cfg = changed(separate_batches=True, px_augment=False)
+    batch = draw_batch(start_state(cfg, images), cfg, images, Processes())
+    idx = batch_indices(0, len(images), 32, cfg.seed)
+    assert torch.equal(batch.x_data, images.take(idx).unit())
+    assert not set(batch.x_labelled.flatten().tolist()) <= set(images.unit().unique().tolist())
+    plain = dataclasses.replace(cfg, px_weight=0.)
+    batch = draw_batch(start_state(plain, images), plain, images, Processes())
+    assert (batch.x_data - images.take(idx).unit()).std() > .05
+
+
+def test_mixed_starts(images):
+    "Half of the chains start in noise, whose first pixel can be anything; on digits it is empty."
+    cfg = changed(init='mixed', buffer_size=2000)
+    x = start_state(cfg, images).buffer.x
+    in_noise = (x[:, 0, 0, 0] > -.9).float().mean()
+    assert abs(in_noise - .5 * .95) < 4.5 * (.475 * .525 / 2000)**.5
+
+
 def test_few_chains(images):
     "The chains that were drawn are written back, and no other."
     cfg = changed(n_chains=8)
@@ -143,6 +164,22 @@ def gradient(cfg, images):
     start = weights(state.model)
     train_step(state, cfg, images)
     return start - weights(state.model)
+
+
+def test_match_weight_falls(images):
+    "A step of a falling weight is a step with the weight of that moment."
+    falling = dataclasses.replace(MATCHED, match_end=.01, n_epochs=1)
+    state = start_state(falling, images)
+    for _ in range(20): train_step(state, falling, images)
+    same = copy.deepcopy(state)
+    done = 20 / (falling.n_epochs * (len(images) // falling.batch_size))
+    weight = falling.match_weight * .01**done
+    fixed = dataclasses.replace(falling, match_weight=weight, match_end=1.)
+    runs = (state, falling), (same, fixed)
+    numbers = [train_step(s, cfg, images) for s, cfg in runs]
+    assert numbers[0]['loss'] == pytest.approx(numbers[1]['loss'], rel=1e-6)
+    assert_close(weights(state.model), weights(same.model))
+    assert done > .1 # so that the two weights differ
 
 
 def test_balance_counts_the_regression_as_exact(images):
