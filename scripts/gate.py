@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NBS, LIB = ROOT/'nbs', ROOT/'jem_nb'
-WITHOUT_MODULE = {'05_first_jem'}            # pages below 30 that export nothing
+WITHOUT_MODULE = {'05_first_jem', '07_temperature'} # pages below 30 that export nothing
 BY_HAND = {'__init__', '_modidx', 'compat'}  # modules of jem_nb that no notebook exports
 NB_BYTES = 450_000                           # most bytes of a notebook file
 
