@@ -125,7 +125,8 @@ def cmd_sample(
     if a.n < 1: raise ValueError(f'--n {a.n}: one sample a class at least is wanted')
     y = torch.tensor(classes, device=device).repeat_interleave(a.n)
     x0 = None
-    if cfg.init in ('informative', 'mixed') and chains is not None: x0 = starts(model, chains, y, a.seed)
+    near_data = cfg.init in ('informative', 'mixed')
+    if near_data and chains is not None: x0 = starts(model, chains, y, a.seed)
     shape = (net.channels, net.image_size, net.image_size)
     autocast = choose(a.precision, device=device).autocast
     x = class_samples(model, y, cfg, shape, a.steps, a.seed, x0, autocast)

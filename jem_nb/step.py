@@ -355,7 +355,7 @@ class Logits(nn.Module):
         with batch_statistics(self.net):
             return real + [self.net(b).float() for b in batches[n_real:]]
 
-# %% ../nbs/18_step.ipynb #start
+# %% ../nbs/18_step.ipynb #chain-starts
 def chain_starts(
     cfg:Config,      # the recipe
     images:ImageSet, # the training split, for starts at Gaussians
@@ -369,6 +369,8 @@ def chain_starts(
     init = init.to(device)
     return MixedInit(uniform_init, init) if cfg.init == 'mixed' else init
 
+
+# %% ../nbs/18_step.ipynb #start
 def _first_chains(cfg, images, p): # this process's part of the buffer
     k = len(images.classes) if cfg.class_cond else 0
     init = chain_starts(cfg, images, p.device)
