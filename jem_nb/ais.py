@@ -66,13 +66,15 @@ class Annealing(NamedTuple):
     ess:float       # effective number of walks: n where all weigh the same
     log_w:Tensor    # log weight of each walk, (n,)
     x:Tensor        # where the walks ended, (n, *d)
-    chance:list     # mean chance of acceptance at each β
+    chance:list     # mean chance of acceptance at each β where there was a move
+    path:list       # the estimate at each β after the first; None for the walk back
 
-def _summary(log_w, log_z0, sign, x, chance):
+def _summary(log_w, log_z0, sign, x, chance, path):
     w = (sign * log_w).softmax(0)
     ess = 1 / w.square().sum().item()
     error = (w.std() * len(w)).item() / len(w)**.5
-    return Annealing(log_z0 + sign * log_mean_exp(sign * log_w), error, ess, log_w, x, chance)
+    log_z = log_z0 + sign * log_mean_exp(sign * log_w)
+    return Annealing(log_z, error, ess, log_w, x, chance, path if sign > 0 else None)
 
 def _pilot(energy, x, betas, generator, n_leaps, c): # length of a leap at each β
     step, steps = .5 * c, []
@@ -105,13 +107,13 @@ def anneal(
     # a factor for each gap between two βs, a move at each β but the first and the last
     gaps = list(zip(betas, betas[1:], [None, *steps[:-1]]))
     forward = samples is None
-    x, log_w, chances = uniform(n) if forward else samples, 0., []
-    e = _slope(energy, x, c)[0]
+    x, log_w, chances, path = uniform(n) if forward else samples, 0., [], []
+    e, log_z0 = _slope(energy, x, c)[0], math.log(2 * c) * math.prod(shape)
     for beta, next_beta, step in gaps if forward else reversed(gaps):
         if not forward: log_w = log_w - (next_beta - beta) * e
         if step:
             x, e, chance = hmc(energy, x, beta, step, generator, n_leaps, c)
             chances.append(chance)
         if forward: log_w = log_w - (next_beta - beta) * e
-    log_z0 = math.log(2 * c) * math.prod(shape)
-    return _summary(log_w, log_z0, 1 if forward else -1, x, chances)
+        path.append(log_z0 + log_mean_exp(log_w))
+    return _summary(log_w, log_z0, 1 if forward else -1, x, chances, path)
