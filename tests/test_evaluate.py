@@ -28,8 +28,8 @@ def measured():
 
 
 def test_all_parts_are_there(measured):
-    wanted = {'test', 'scaled', 'temperature', 'eval_noise', 'noisy', 'ood', 'energies'}
-    assert set(measured[1]) == wanted | {'generation', 'robust', 'distal'}
+    wanted = {'test', 'scaled', 'temperature', 'eval_noise', 'noisy', 'lowered', 'right'}
+    assert set(measured[1]) == wanted | {'ood', 'energies', 'generation', 'robust', 'distal'}
 
 
 @pytest.mark.parametrize('norm', ['linf', 'l2'])
