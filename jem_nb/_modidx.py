@@ -2,6 +2,7 @@
 
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', 'git_url': '', 'lib_path': 'jem_nb'},
   'syms': { 'jem_nb.ais': { 'jem_nb.ais.Annealing': ('ais.html#annealing', 'jem_nb/ais.py'),
+                            'jem_nb.ais._checked': ('ais.html#_checked', 'jem_nb/ais.py'),
                             'jem_nb.ais._pilot': ('ais.html#_pilot', 'jem_nb/ais.py'),
                             'jem_nb.ais._slope': ('ais.html#_slope', 'jem_nb/ais.py'),
                             'jem_nb.ais._summary': ('ais.html#_summary', 'jem_nb/ais.py'),

@@ -52,7 +52,8 @@ def hmc(
         z = z + step * v
         after, slope = _slope(energy, z, c)
         v = v - step / (1 if i < n_leaps - 1 else 2) * beta * slope
-    log_chance = (height - beta * after - kinetic(v)).nan_to_num(nan=-math.inf).clamp(max=0)
+    log_chance = (height - beta * after - kinetic(v)).clamp(max=0)
+    log_chance = log_chance.nan_to_num(nan=-math.inf, neginf=-math.inf)
     coin = torch.empty_like(log_chance).uniform_(generator=generator)
     accepted = coin.log() < log_chance
     z = torch.where(accepted.view(-1, *[1] * (x.ndim - 1)), fold(z, c), x).detach()
@@ -62,10 +63,10 @@ def hmc(
 class Annealing(NamedTuple):
     "What `anneal` found."
     log_z:float     # estimate of log Z at the last β, nats
-    error:float     # its standard error over walks, by the delta method; too small where ess is
-    ess:float       # effective number of walks: n where all weigh the same
+    error:float     # its standard error over walks; never above 1: means nothing where ess is a few
+    ess:float       # effective number of walks: n where all weigh the same, 1 where one weighs all
     log_w:Tensor    # log weight of each walk, (n,)
-    x:Tensor        # where the walks ended, (n, *d)
+    x:Tensor        # where the walks ended, (n, *d); no move was made at the last β
     chance:list     # mean chance of acceptance at each β where there was a move
     path:list       # the estimate at each β after the first; None for the walk back
 
@@ -84,22 +85,34 @@ def _pilot(energy, x, betas, generator, n_leaps, c): # length of a leap at each 
         steps.append(step)
     return steps
 
+# %% ../nbs/08_ais.ipynb #checked
+def _checked(betas, samples, shape, c): # the βs; ValueError for what cannot be annealed
+    rising = all(a > b for b, a in zip(betas, betas[1:]))
+    if len(betas) < 2 or betas[0] or not rising:
+        raise ValueError(f'betas {betas[:1]} … {betas[-1:]}: two at least, that ascend from 0')
+    if samples is None: return betas
+    if tuple(samples.shape[1:]) != tuple(shape):
+        raise ValueError(f'samples have shape {tuple(samples.shape)}, states {tuple(shape)}')
+    if not (samples.abs() <= c).all():
+        raise ValueError(f'samples reach {samples.abs().max():.3g}, outside the box of half width '
+                         f'{c:g}: make c larger, or clamp them')
+    return betas
+
 # %% ../nbs/08_ais.ipynb #anneal
 def anneal(
     energy,        # x (n, *d) → E(x) (n,), nats at T = 1, differentiable
     shape:tuple,   # of one state, (*d)
-    n:int,         # walks
+    n:int,         # walks; the walk back has as many as there are samples
     betas:Tensor,  # ascending from 0 to the β = 1/T that is wanted, (t,)
     generator:torch.Generator, # its device is where the walks are
     c:float=1.,    # half the width of the box
     n_leaps:int=5, # of each move
-    samples:Tensor=None, # of exp(−βE), (n, *d): walk back from them; None: from the uniform density
+    samples:Tensor=None, # exact ones of exp(−βE), (n, *d): walk back from them
 )->Annealing:
     """log Z of exp(−βE) on the box [−c, c]ᵈ: on average below the truth without samples, above it
-    with them. Raises `ValueError` for βs that do not ascend from 0."""
-    betas = [float(b) for b in betas]
-    if betas[0] or any(b >= a for b, a in zip(betas, betas[1:])):
-        raise ValueError(f'betas from {betas[0]} to {betas[-1]}: they must ascend, from 0')
+    with exact ones. Raises `ValueError` for βs that do not ascend from 0, and for samples of
+    another shape or outside the box."""
+    betas = _checked([float(b) for b in betas], samples, shape, c)
     def uniform(m):
         x = torch.empty(m, *shape, device=generator.device)
         return x.uniform_(-c, c, generator=generator)

@@ -47,7 +47,15 @@ def test_a_bad_leap_is_refused():
     "An energy that is not a number somewhere is a place where no walk goes."
     def half(x): return torch.where(x[:, 0] > 0, x[:, 0].log(), torch.log(-torch.ones(len(x))))
     x, _, _ = hmc(half, torch.full((500, 1), .5), 1., .3, seeded())
-    assert (x > 0).all()
+    assert (x > 0).all() and (x != .5).any()
+
+
+def test_infinite_energy_is_never_accepted():
+    "Whatever the coin shows, an exact zero included."
+    def wall(x): return torch.where(x[:, 0] > 0, 0 * x[:, 0], torch.inf)
+    for seed in range(20):
+        x, e, _ = hmc(wall, torch.full((5000, 1), .5), 1., .3, seeded(seed))
+        assert (x > 0).all() and e.isfinite().all()
 
 
 def test_images():
@@ -59,3 +67,14 @@ def test_images():
         found = anneal(**flat, betas=betas, generator=seeded(), c=1.2, samples=samples)
         assert abs(found.log_z - exact) < 1e-3 and found.error < 1e-4 and found.ess > 7.99
         assert found.x.shape == (8, 1, 4, 4) and len(found.chance) == 3
+
+
+def test_order_of_the_steps():
+    "Few rungs: too low from the uniform density, too high from exact samples, by several nats."
+    def gaussian(x): return x.flatten(1).square().sum(1) / (2 * .2**2)
+    betas, exact = torch.linspace(0, 1, 9)**3, 8 * math.log(2 * math.pi * .2**2)
+    samples = .2 * torch.randn(400, 1, 4, 4, generator=seeded(5))
+    how = dict(energy=gaussian, shape=(1, 4, 4), n=400, betas=betas, c=1.5)
+    below, above = [anneal(**how, generator=seeded(), samples=x) for x in (None, samples)]
+    assert below.log_z < exact - .2 and above.log_z > exact + .2
+    assert above.log_z - below.log_z < 30
