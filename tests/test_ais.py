@@ -74,7 +74,7 @@ def test_order_of_the_steps():
     def gaussian(x): return x.flatten(1).square().sum(1) / (2 * .2**2)
     betas, exact = torch.linspace(0, 1, 9)**3, 8 * math.log(2 * math.pi * .2**2)
     samples = .2 * torch.randn(400, 1, 4, 4, generator=seeded(5))
-    how = dict(energy=gaussian, shape=(1, 4, 4), n=400, betas=betas, c=1.5)
-    below, above = [anneal(**how, generator=seeded(), samples=x) for x in (None, samples)]
+    def walk(x): return anneal(gaussian, (1, 4, 4), 400, betas, seeded(), c=1.5, samples=x)
+    below, above = walk(None), walk(samples)
     assert below.log_z < exact - .2 and above.log_z > exact + .2
     assert above.log_z - below.log_z < 30
