@@ -269,7 +269,7 @@ def measure_robustness(
     x, y = part.unit().to(device), part.y.to(device)
 
     def refined(k, grad='unrolled'):
-        return RefinedClassifier(model, k, cfg.step_size, cfg.noise_scale, grad=grad, seed=seed)
+        return RefinedClassifier.from_config(model, cfg, k, grad=grad, seed=seed)
 
     def curve(norm, k):
         attackers = [refined(0)]

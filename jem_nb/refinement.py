@@ -8,6 +8,7 @@ __all__ = ['RefinedClassifier']
 # %% ../nbs/15_refinement.ipynb #imports
 import torch
 from torch import Generator, Tensor, nn
+from .config import Config
 from .energy import EnergyClassifier
 from .sgld import sgld_step
 
@@ -16,22 +17,25 @@ def _check_counts(**counts): # name=(value, least)
     for name, (value, least) in counts.items():
         if value < least: raise ValueError(f'{name}={value}: at least {least} is wanted')
 
+def _as_path(value, path): # the value, with the derivative of the path
+    return value.detach() + (path - path.detach())
+
 def _refine(
-    model:EnergyClassifier, # owner of E
-    x:Tensor,               # start, (n,c,h,w), data units
-    n_steps:int,            # k
-    step_size:float,        # α
-    noise_scale:float,      # σ
-    generator:Generator,    # on x's device
-    unrolled:bool,          # keep the graph of every gradient
-)->Tensor:                  # x_k, (n,c,h,w), differentiable in x
+    c,                   # the RefinedClassifier: its energy, its sampler, its backward pass
+    x:Tensor,            # start, (n,c,h,w), data units
+    generator:Generator, # on x's device
+)->Tensor:               # x_k, (n,c,h,w), differentiable in x
     "k SGLD steps with a backward pass: through every step, or straight through."
-    unrolled = unrolled and torch.is_grad_enabled() and x.requires_grad
-    for _ in range(n_steps):
-        if unrolled: g, = torch.autograd.grad(model.energy(x).sum(), x, create_graph=True)
-        else: g = model.grad_energy(x)
-        path = x - step_size * g # what the backward pass differentiates
-        x = sgld_step(x, g, step_size, noise_scale, generator) + (path - path.detach())
+    unrolled = c.grad == 'unrolled' and torch.is_grad_enabled() and x.requires_grad
+    for i in range(c.n_steps):
+        if unrolled: g, = torch.autograd.grad(c.model.energy(x).sum(), x, create_graph=True)
+        else: g = c.model.grad_energy(x)
+        if c.grad_clamp: g = g.clamp(-c.grad_clamp, c.grad_clamp)
+        step_size = c.step_size * (1 - (1 - c.step_end) * i / c.n_steps)
+        x = _as_path(sgld_step(x, g, step_size, c.noise_scale, generator), x - step_size * g)
+        if c.state_clamp:
+            held = x.clamp(-c.state_clamp, c.state_clamp)
+            x = held if unrolled else _as_path(held, x)
     return x
 
 # %% ../nbs/15_refinement.ipynb #refined-settings
@@ -45,9 +49,16 @@ def _check_settings(c): # of a RefinedClassifier
         n_steps=(c.n_steps, 0),
         step_size=(c.step_size, 0),
         noise_scale=(c.noise_scale, 0),
+        grad_clamp=(c.grad_clamp, 0),
+        state_clamp=(c.state_clamp, 0),
         n_chains=(c.n_chains, 1),
         data_noise=(c.data_noise, 0),
     )
+
+def _noisy_copies(c, x, generator): # of every input, one a chain
+    x = x.repeat(c.n_chains, *[1] * (x.ndim - 1))
+    if c.data_noise == 0: return x
+    return x + c.data_noise * torch.empty_like(x).normal_(generator=generator)
 
 def _update_generator(c, device): # the one of this call
     if c._generator is None or c.fixed_noise or c._generator.device != device:
@@ -55,9 +66,10 @@ def _update_generator(c, device): # the one of this call
     return c._generator
 
 # %% ../nbs/15_refinement.ipynb #refined-class
+_SAMPLER = ('step_size', 'noise_scale', 'grad_clamp', 'state_clamp', 'step_end') # of a Config
+
 class RefinedClassifier(nn.Module):
     """Logits averaged over chains, each after k SGLD steps from x (Fig 5 of arXiv:1912.03263).
-
     Raises TypeError or ValueError on bad settings."""
     def __init__(self,
         model:EnergyClassifier,  # the classifier and its energy
@@ -69,14 +81,23 @@ class RefinedClassifier(nn.Module):
         grad:str='straight_through', # or 'unrolled': how the backward pass crosses the steps
         seed:int=0,              # of this object's own generator
         fixed_noise:bool=False,  # True: each call draws the same noise for inputs of one shape
+        grad_clamp:float=0.,     # |∇E| per pixel is held to this; 0 is off
+        state_clamp:float=0.,    # |x| per pixel is held to this after each step; 0 is off
+        step_end:float=1.,       # factor on α that the chain approaches, linearly; 1 is off
     ):
         super().__init__()
         self.model, self.n_steps = model, n_steps
-        self.step_size, self.noise_scale = step_size, noise_scale
+        self.step_size, self.noise_scale, self.step_end = step_size, noise_scale, step_end
+        self.grad_clamp, self.state_clamp = grad_clamp, state_clamp
         self.n_chains, self.data_noise = n_chains, data_noise
         self.grad, self.fixed_noise = grad, fixed_noise
         _check_settings(self)
         self.reseed(seed)
+
+    @classmethod
+    def from_config(cls, model:EnergyClassifier, cfg:Config, n_steps:int, **how):
+        "With the whole sampler of a recipe; `how`: n_chains, data_noise, grad, seed, fixed_noise."
+        return cls(model, n_steps, **{name: getattr(cfg, name) for name in _SAMPLER}, **how)
 
     def reseed(self, seed:int):
         "Start the noise again from `seed`."
@@ -86,9 +107,5 @@ class RefinedClassifier(nn.Module):
         "(n,c,h,w) in data units → mean logits (n,k); without steps and noise exactly the model."
         if self.n_steps == 0 and self.data_noise == 0: return self.model(x)
         g = _update_generator(self, x.device)
-        x_chains = x.repeat(self.n_chains, *[1] * (x.ndim - 1))
-        if self.data_noise:
-            x_chains = x_chains + self.data_noise * torch.empty_like(x_chains).normal_(generator=g)
-        x_k = _refine(self.model, x_chains, self.n_steps, self.step_size, self.noise_scale, g,
-                      self.grad == 'unrolled')
+        x_k = _refine(self, _noisy_copies(self, x, g), g)
         return self.model(x_k).unflatten(0, (self.n_chains, len(x))).mean(0)
