@@ -12,6 +12,7 @@ what this machine needs for a fixed piece of work.
 """
 import argparse
 import ast
+import importlib
 import json
 import os
 import re
@@ -42,8 +43,8 @@ STUCK = 45 * 60  # a process that has not ended after so many seconds is called 
 TRAINING = ('18_step', '19_train', '27_evaluate', '40_stability')
 # What takes longest is started first, so that no core waits at the end.
 LONGEST = (
-    'test_processes', '33_robustness', '05_first_jem', '19_train', 'test_interrupt', '30_hybrid',
-    '40_stability', 'test_bench', '28_bench', '44_noise', 'test_disk',
+    'test_processes', 'test_live_pages', '05_first_jem', '19_train', 'test_interrupt',
+    '40_stability', 'test_bench', '28_bench', '33_robustness', '44_noise', 'test_disk',
 )
 
 # What a stored output must not hold: it would differ from machine to machine.
@@ -517,11 +518,16 @@ def jobs_for(only):
 # variables starts a Python of its own, since torch reads them when it is imported.
 
 def import_for_all():
-    "What every job imports, once."
+    "What every job imports, once: what others have written, and of jem_nb its import guard alone."
     import matplotlib
     matplotlib.use('agg')
-    import nbdev.test, numpy, pytest, scipy.stats, sklearn.metrics, torch  # noqa: F401
-    import matplotlib.pyplot  # noqa: F401
+    sys.path.insert(0, str(ROOT))
+    import jem_nb  # noqa: F401
+    import nbdev.test, numpy, pytest, torch  # noqa: F401
+    for name in ('torchvision', 'torchmetrics.functional.classification', 'torchmetrics.image.fid',
+                 'foolbox', 'torch._dynamo', 'sklearn.datasets', 'sklearn.metrics',
+                 'sklearn.mixture', 'scipy.stats', 'matplotlib.pyplot', 'seaborn'):
+        importlib.import_module(name)
 
 
 def start(job, folder):
@@ -645,10 +651,12 @@ class Tally:
     "Prints a line for each thing that is checked, with the complaint if any, and counts."
     def __init__(self): self.passed = self.failed = 0
 
-    def tell(self, name, complaint, seconds=None):
+    def tell(self, name, complaint, seconds=None, of_all=False):
+        "`of_all`: the seconds are those of all tests of the file, of which this is the last."
         if complaint is None: self.passed += 1
         else: self.failed += 1
-        cpu = '' if seconds is None else f'  ({seconds:.0f} s of computing)'
+        whose = 'the file: ' * of_all
+        cpu = '' if seconds is None else f'  ({whose}{seconds:.0f} s of computing)'
         print(f'{"ok  " if complaint is None else "FAIL"}  {name}{cpu}', flush=True)
         if complaint: print('      ' + complaint.replace('\n', '\n      '), flush=True)
 
@@ -668,8 +676,9 @@ def jobs_checked(jobs, workers, tally):
     scale, late = slowness(), []
     import_for_all()
     for job, results, seconds in run_jobs(jobs, workers):
-        shown = seconds if len(results) == 1 else None
-        for name, complaint in results: tally.tell(name, complaint, shown)
+        *others, last = results
+        for name, complaint in others: tally.tell(name, complaint)
+        tally.tell(*last, seconds, of_all=bool(others))
         if seconds > scale * job.enough: scale = max(scale, slowness())  # beside what runs now
         allowed = scale * job.enough
         if seconds > allowed:
