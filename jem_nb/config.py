@@ -432,7 +432,7 @@ _SHORT_RUN = dict(
     **_AS_THIS_MACHINE,
 )
 
-_MNIST = dict(
+_MNIST = _SHORT_RUN | dict(
     # network and data
     dataset='mnist',
     depth=10,
@@ -444,8 +444,13 @@ _MNIST = dict(
     px_delay=100,
     px_ramp=200,
     energy_l2=.01,
-    # chains and optimizer
+    # chains: half start in noise, with room for that of the data, and in shorter steps
     n_chains=32,
+    buffer_size=1000,
+    init='mixed',
+    state_clamp=1 + 4 * .1,
+    step_size=.3,
+    # optimizer
     batch_size=128,
     n_epochs=6,
     lr=2e-3,
@@ -454,16 +459,10 @@ _MNIST = dict(
     gap_limit=50.,
     ckpt_every=100,
     keep_ckpts=3,
-    **_SHORT_RUN,
 )
 
 # %% ../nbs/10_config.ipynb #preset-mnist-14
-_MNIST_14 = _MNIST | dict(
-    dataset='mnist_14',
-    # chains
-    init='mixed',
-    state_clamp=1 + 4 * .1,
-)
+_MNIST_14 = _MNIST | dict(dataset='mnist_14')
 
 
 # %% ../nbs/10_config.ipynb #preset-cifar-16
