@@ -61,7 +61,13 @@ def test_no_step_no_difference(case):
     torch.testing.assert_close(*grads)
 
 
-OTHERWISE = dict(step_size=.3, noise_scale=.2, grad_clamp=.002, state_clamp=.5, step_end=.2)
+OTHERWISE = dict(
+    step_size=.3,
+    noise_scale=.2,
+    grad_clamp=.002,
+    state_clamp=.5,
+    step_end=.2,
+)
 
 
 def chains_of(model, cfg, x, seed, k=4): # as the training loop walks them
@@ -90,7 +96,8 @@ def test_no_field_of_the_sampler_is_forgotten():
 def test_gradient_through_clamps():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Softplus(), nn.Linear(16, 10)).double()
-    how = dict(step_size=.3, noise_scale=.05, fixed_noise=True, grad_clamp=.02, state_clamp=.9)
+    clamps = dict(grad_clamp=.02, state_clamp=.9)
+    how = dict(step_size=.3, noise_scale=.05, fixed_noise=True, **clamps)
     unrolled = refined(net, grad='unrolled', **how)
     x = torch.rand(1, 1, 8, 8, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda z: unrolled(z)[:, :3], x)
