@@ -19,7 +19,7 @@ from .distal import distal
 from .generation import ClassifierExtractor, PixelExtractor, extract, frechet_distance
 from .ood import ood_record, ood_scores
 from .outside import load_ood
-from .refinement import RefinedClassifier
+from .refinement import SAMPLER, RefinedClassifier
 from .sgld import sgld
 from .step import accuracy, chain_starts, descend, needs_samples, predict
 from .train import load_pretrained, pretrained_names
@@ -101,11 +101,13 @@ def measure_clean(
     noise:float=0.,      # std of noise added to each image; the recipe's eval_noise
     seed:int=0,          # of that noise and of the floor's draws
     data_noise:float=0., # std of the noise in training, for the second accuracy
-)->dict:                 # test, scaled (or None): as calibration_record; temperature; noisy
-    "Accuracy and calibration on the test split."
+)->dict:                 # test, scaled (or None): as calibration_record; temperature; noisy; …
+    "Accuracy and calibration on the test split, and where its energies lie."
     # float64: a probability that underflows would make the NLL infinite
     on_valid, on_test = (predict(model, part, noise, seed).double() for part in (valid, test))
     T = _temperature(on_valid, valid.y)
+
+    energy = -on_test.logsumexp(1)
 
     def record(logits):
         return calibration_record(logits.softmax(1), test.y, generator=rng(seed, 'ece-floor'))
@@ -116,6 +118,7 @@ def measure_clean(
         temperature=T,
         eval_noise=noise,
         noisy=dict(noise=data_noise, accuracy=accuracy(model, test, data_noise, seed)),
+        energy=dict(mean=energy.mean().item(), sd=energy.std().item()),
         lowered=measure_lowered(model, test, 1.5 * data_noise),
         right=to_hex(on_test.argmax(1) == test.y),
     )
@@ -280,7 +283,8 @@ def measure_robustness(
         return dict(eps=list(eps[norm]), accuracy=c.accuracy.tolist())
 
     who = 'unrolled, straight-through, unrefined: all must be withstood'
-    out = dict(n=n, attack_steps=attack_steps, loss='margin', attackers=who)
+    walk = {name: getattr(cfg, name) for name in SAMPLER}
+    out = dict(n=n, attack_steps=attack_steps, loss='margin', attackers=who, sampler=walk)
     for norm in norms: out[norm] = {str(k): curve(norm, k) for k in refine}
     return out
 

@@ -6,7 +6,8 @@ import torch
 
 from jem_nb.config import Config
 from jem_nb.data import load
-from jem_nb.evaluate import evaluate_model, histograms
+from jem_nb.evaluate import evaluate_model, histograms, measure_robustness
+from jem_nb.refinement import SAMPLER
 from jem_nb.train import load_pretrained
 
 SMALL = dict(
@@ -28,15 +29,41 @@ def measured():
 
 
 def test_all_parts_are_there(measured):
-    wanted = {'test', 'scaled', 'temperature', 'eval_noise', 'noisy', 'lowered', 'right'}
+    wanted = {'test', 'scaled', 'temperature', 'eval_noise', 'noisy', 'energy', 'lowered', 'right'}
     assert set(measured[1]) == wanted | {'ood', 'energies', 'generation', 'robust', 'distal'}
 
 
-@pytest.mark.parametrize('norm', ['linf', 'l2'])
-def test_attacks_do_not_help(measured, norm):
-    for curve in measured[1]['robust'][norm].values():
-        clean, attacked = curve['accuracy']
-        assert clean >= attacked - .1
+@pytest.fixture(scope='module')
+def jem():
+    model, _, about = load_pretrained('digits')
+    return model, Config(**about['config']), load('digits', 'test')
+
+
+@pytest.mark.parametrize('k', [0, 2])
+def test_an_unbounded_attack_leaves_nothing(jem, k):
+    "Where every image may become grey, none is read rightly but by chance."
+    out = measure_robustness(*jem, refine=(k,), n=20, attack_steps=10, norms=('linf',),
+                             eps=dict(linf=(0., .5)))
+    clean, attacked = out['linf'][str(k)]['accuracy']
+    assert clean > .9 and attacked <= .1
+
+
+def test_the_recipe_s_sampler_is_attacked(jem):
+    "A recipe that holds the state near 0 leaves a refined classifier nothing to read."
+    model, cfg, test = jem
+    blind = dataclasses.replace(cfg, state_clamp=.01)
+    out = measure_robustness(model, blind, test, refine=(0, 1), n=50, attack_steps=1,
+                             norms=('linf',), eps=dict(linf=(0.,)))
+    plain, refined = (out['linf'][k]['accuracy'][0] for k in '01')
+    assert plain > .9 and refined < .6
+    assert out['sampler'] == {name: getattr(blind, name) for name in SAMPLER}
+
+
+def test_energy_of_the_test_images(measured):
+    model, m = measured
+    e = model.energy(load('digits', 'test').unit())
+    assert m['energy']['mean'] == pytest.approx(e.mean().item(), abs=1e-4)
+    assert m['energy']['sd'] == pytest.approx(e.std().item(), rel=1e-4)
 
 
 def test_scores(measured):

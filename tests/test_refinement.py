@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from jem_nb.config import _Sampler, preset
 from jem_nb.data import load
 from jem_nb.energy import EnergyClassifier
-from jem_nb.refinement import _SAMPLER, RefinedClassifier
+from jem_nb.refinement import SAMPLER, RefinedClassifier
 from jem_nb.sgld import sgld
 
 
@@ -90,7 +90,7 @@ def test_every_field_of_the_sampler_arrives(case, field, grad):
 
 
 def test_no_field_of_the_sampler_is_forgotten():
-    assert {f.name for f in fields(_Sampler)} == {'n_steps', *OTHERWISE} == {'n_steps', *_SAMPLER}
+    assert {f.name for f in fields(_Sampler)} == {'n_steps', *OTHERWISE} == {'n_steps', *SAMPLER}
 
 
 def test_gradient_through_clamps():
