@@ -6,9 +6,9 @@
 __all__ = ['STATUSES', 'dig', 'LOOKS', 'PAPER', 'LIVE', 'SHIPPED', 'SCORES', 'COLUMNS', 'ACCURACY', 'ECE', 'FRECHET',
            'FRECHET_FEATURES', 'OUTSIDE', 'ROBUST', 'FIVE', 'ALL_FIGURES', 'NORMS', 'LARGER', 'project_data',
            'check_record', 'append_record', 'made_record', 'read_records', 'live_record', 'select', 'value_at',
-           'robust_at', 'Cell', 'over_seeds', 'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel',
-           'book_models', 'Figure', 'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block',
-           'render_readme', 'main']
+           'robust_at', 'energy_gap', 'energy_sd', 'gap_in_sd', 'Cell', 'over_seeds', 'Look', 'plot_cells', 'Table',
+           'model_table', 'paper', 'BookModel', 'book_models', 'Figure', 'measured_figures', 'better_than',
+           'figures_table', 'larger_table', 'results_block', 'render_readme', 'main']
 
 # %% ../nbs/20_results.ipynb #imports
 import argparse
@@ -166,6 +166,35 @@ def robust_at(
         curve = value_at(record, f'metrics.robust.{norm}.{k}')
         return dict(zip(curve['eps'], curve['accuracy'])).get(eps) if curve else None
     return at
+
+# %% ../nbs/20_results.ipynb #gap
+def energy_gap(
+    record:dict,     # of a run
+    last:float=.25,  # part of the run that counts
+)->float|None:       # nats; None for a model without chains
+    "Mean of E(x⁺) − E(x⁻) at the end; below 0 the samples do not reach the data."
+    late = [row for row in record['curve'] if row['step'] > (1 - last) * record['steps']]
+    gaps = [r['e_data'] - r['e_sample'] for r in late if r.get('e_sample') is not None]
+    return statistics.fmean(gaps) if gaps else None
+
+def energy_sd(
+    record:dict, # of a measured run
+)->float|None:   # nats; None where the energies of the test images were not measured
+    "Standard deviation of E over the test images; of an older record by its histogram."
+    if (sd := value_at(record, 'metrics.energy.sd')) is not None: return sd
+    h, name = value_at(record, 'metrics.energies'), record['config']['dataset']
+    if not h: return None
+    middles = [(a + b) / 2 for a, b in zip(h['edges'], h['edges'][1:])]
+    share = h['shares'][name]
+    mean = sum(s * e for s, e in zip(share, middles)) / sum(share)
+    return math.sqrt(sum(s * (e - mean)**2 for s, e in zip(share, middles)) / sum(share))
+
+def gap_in_sd(
+    record:dict, # of a run
+)->float|None:   # None where one of the two is not known
+    "The gap at the end in units of the spread of E over the test images."
+    gap, sd = energy_gap(record), energy_sd(record)
+    return None if gap is None or not sd else gap / sd
 
 # %% ../nbs/20_results.ipynb #over-seeds
 @dataclass(frozen=True)
