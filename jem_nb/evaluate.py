@@ -284,7 +284,8 @@ def measure_robustness(
 
     who = 'unrolled, straight-through, unrefined: all must be withstood'
     walk = {name: getattr(cfg, name) for name in SAMPLER}
-    out = dict(n=n, attack_steps=attack_steps, loss='margin', attackers=who, sampler=walk)
+    budgets = dict(n=n, attack_steps=attack_steps, loss='margin')
+    out = dict(budgets, attackers=who, sampler=walk)
     for norm in norms: out[norm] = {str(k): curve(norm, k) for k in refine}
     return out
 
