@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ReliabilityBins', 'reliability_bins', 'ece', 'adaptive_bins', 'adaptive_ece', 'plot_reliability', 'ece_noise_floor',
-           'nll', 'brier', 'fit_temperature', 'calibration_record']
+           'nll', 'brier', 'fit_temperature', 'fit_offsets', 'calibration_record']
 
 # %% ../nbs/21_calibration_metrics.ipynb #imports
 import math
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, Generator
 from torch.nn.functional import one_hot
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 # %% ../nbs/21_calibration_metrics.ipynb #check-probs
@@ -250,15 +250,17 @@ def brier(
 def _check_logits(
     logits:Tensor, # (n, k)
     y:Tensor,      # labels, (n,)
-)->tuple:          # float64 logits whose largest in each row is 0, and those at the labels
-    "TypeError or ValueError where `fit_temperature` cannot work."
+)->tuple:          # float64 logits whose largest in each row is 0, on the CPU; labels there
+    "TypeError or ValueError where nothing can be fitted."
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         raise TypeError('logits must be a floating-point tensor')
     if not logits.isfinite().all(): raise ValueError('logits hold NaN or infinity')
     logits = logits.detach().cpu().double()
     is_table = logits.ndim == 2 and logits.numel() > 0
     _, y = _check(logits.softmax(1) if is_table else logits, y)
-    logits = logits - logits.max(1, keepdim=True).values
+    return logits - logits.max(1, keepdim=True).values, y.cpu().long()
+
+def _logits_at(logits, y): # at the labels; ValueError where no temperature is the best
     at_label = logits[torch.arange(len(y)), y]
     if not (at_label < 0).any():
         raise ValueError('every label has the largest logit: the NLL falls without end as T '
@@ -266,7 +268,7 @@ def _check_logits(
     if (logits.mean(1) - at_label).mean() >= 0:
         raise ValueError('the logits favour wrong labels on average: the NLL falls without '
                          'end as T grows')
-    return logits, at_label
+    return at_label
 
 # %% ../nbs/21_calibration_metrics.ipynb #temperature
 def fit_temperature(
@@ -274,7 +276,8 @@ def fit_temperature(
     y:Tensor,      # their labels, (n,)
 )->float:          # T > 0; use (logits / T).softmax(1) on test images
     "The T that minimises the NLL of softmax(logits / T). ValueError where none is finite."
-    logits, at_label = _check_logits(logits, y)
+    logits, y = _check_logits(logits, y)
+    at_label = _logits_at(logits, y)
     def slope(log_beta): # of the NLL in beta = 1/T
         p = (math.exp(log_beta) * logits).softmax(1)
         return ((p * logits).sum(1) - at_label).mean().item()
@@ -282,6 +285,34 @@ def fit_temperature(
     while slope(lo) > 0: lo -= 2
     while slope(hi) < 0: hi += 2
     return math.exp(-brentq(slope, lo, hi, xtol=1e-10)) if lo < hi else 1.
+
+# %% ../nbs/21_calibration_metrics.ipynb #offsets
+def fit_offsets(
+    logits:Tensor, # f(x) on validation images, (n, k)
+    y:Tensor,      # their labels, (n,); every class must occur
+)->tuple:          # T > 0; b (k,), mean 0; use (logits / T + b).softmax(1) on test images
+    "The T and the offsets that minimise the NLL together. ValueError where none are finite."
+    logits, y = _check_logits(logits, y)
+    k = logits.shape[1]
+    counts = y.bincount(minlength=k)
+    if (counts == 0).any():
+        raise ValueError(f'no image of class {counts.argmin().item()}: its offset would be minus '
+                         'infinity; use more validation images')
+    share = counts.double() / len(y)
+    scale = logits.std() # so that all parameters are of one size
+    def loss(v): # the NLL, and its slope
+        beta, b = v[0] / scale, torch.from_numpy(v[1:])
+        z = beta * logits + b
+        excess = z.softmax(1) - one_hot(y, k)
+        slope = torch.cat([(excess * logits).sum(1).mean()[None] / scale, excess.mean(0)])
+        return torch.nn.functional.cross_entropy(z, y).item(), slope.numpy()
+    start = [scale.item(), *share.log().tolist()]
+    found = minimize(loss, start, jac=True, method='BFGS', options=dict(gtol=1e-7, maxiter=1000))
+    beta, b = found.x[0] / scale.item(), torch.from_numpy(found.x[1:])
+    if abs(found.jac).max() > 1e-4 or not 1e-6 < beta < 1e6 or found.fun < 1e-6:
+        raise ValueError('the NLL has no finite minimum: with a number for each class every '
+                         'label is the largest; use more validation images')
+    return 1 / beta, b - b.mean()
 
 # %% ../nbs/21_calibration_metrics.ipynb #record
 def calibration_record(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from .attacks import robust_accuracy
 from .buffer import normal_init, uniform_init
-from .calibration import calibration_record, fit_temperature
+from .calibration import calibration_record, fit_offsets, fit_temperature
 from .config import Config, rng
 from .data import SETS, ImageSet, available, load
 from .distal import distal
@@ -94,6 +94,11 @@ def _temperature(logits, y): # None where every image is right at any temperatur
     try: return fit_temperature(logits, y)
     except ValueError: return None
 
+def _with_offsets(on_valid, y, on_test): # logits repaired by a number for each class, or None
+    try: T, b = fit_offsets(on_valid, y)
+    except ValueError: return None
+    return on_test / T + b
+
 def measure_clean(
     model,               # EnergyClassifier
     valid:ImageSet,      # labelled
@@ -101,11 +106,11 @@ def measure_clean(
     noise:float=0.,      # std of noise added to each image; the recipe's eval_noise
     seed:int=0,          # of that noise and of the floor's draws
     data_noise:float=0., # std of the noise in training, for the second accuracy
-)->dict:                 # test, scaled (or None): as calibration_record; temperature; noisy; …
+)->dict:                 # test; scaled, offset (or None): as calibration_record; temperature; …
     "Accuracy and calibration on the test split, and where its energies lie."
     # float64: a probability that underflows would make the NLL infinite
     on_valid, on_test = (predict(model, part, noise, seed).double() for part in (valid, test))
-    T = _temperature(on_valid, valid.y)
+    T, repaired = _temperature(on_valid, valid.y), _with_offsets(on_valid, valid.y, on_test)
 
     energy = -on_test.logsumexp(1)
 
@@ -116,6 +121,7 @@ def measure_clean(
         test=record(on_test),
         scaled=None if T is None else record(on_test / T),
         temperature=T,
+        offset=None if repaired is None else record(repaired),
         eval_noise=noise,
         noisy=dict(noise=data_noise, accuracy=accuracy(model, test, data_noise, seed)),
         energy=dict(mean=energy.mean().item(), sd=energy.std().item()),

@@ -11,7 +11,7 @@ import torch
 from fastcore.test import test_close as check_close
 from sklearn.metrics import log_loss
 
-from jem_nb.calibration import adaptive_bins, adaptive_ece, nll, plot_reliability
+from jem_nb.calibration import adaptive_bins, adaptive_ece, fit_offsets, nll, plot_reliability
 
 
 def test_small_probabilities_are_not_clipped():
@@ -44,3 +44,31 @@ def test_the_hatched_area_is_the_adaptive_error():
     heights = (b.confidence - b.accuracy).abs()
     widths = (torch.cat([torch.zeros(1), b.count.cumsum(0) / 300])).diff()
     check_close((heights * widths).sum().item(), adaptive_ece(probs, y, 6), eps=1e-6)
+
+
+def test_offsets_are_the_priors_that_were_left_out():
+    "Logits log p(x|y) of two normals on the line: what is missing is log p(y), and T is 1."
+    g = torch.Generator().manual_seed(0)
+    n, prior = 20_000, torch.tensor([.8, .2]).double()
+    y = (torch.rand(n, generator=g) < .2).long()
+    x = torch.randn(n, generator=g).double() + 2 * y
+    logits = -(x[:, None] - torch.tensor([0., 2.]).double())**2 / 2
+    T, b = fit_offsets(logits, y)
+    wanted = prior.log() - prior.log().mean()
+    assert abs(T - 1) < .05 and (b - wanted).abs().max() < .05  # s.e. about .01 and .02
+    p = (logits / T + b).softmax(1)
+    excess = p - torch.nn.functional.one_hot(y)
+    assert excess.mean(0).abs().max() < 1e-4                    # as often as it occurs
+    assert (excess * logits).sum(1).mean().abs() < 1e-4         # the mean logit of the labels
+
+
+def test_offsets_do_not_depend_on_the_scale_of_the_logits():
+    g = torch.Generator().manual_seed(1)
+    logits = torch.randn(500, 4, generator=g, dtype=torch.float64)
+    p = (logits + torch.tensor([0., 1., 2., 0.])).softmax(1)
+    y = torch.multinomial(p, 1, generator=g)[:, 0]
+    T, b = fit_offsets(logits, y)
+    for factor in (1e-3, 1e4):
+        other, same = fit_offsets(factor * logits, y)
+        assert other / factor == pytest.approx(T, rel=1e-3)
+        torch.testing.assert_close(same, b, atol=1e-3, rtol=0)

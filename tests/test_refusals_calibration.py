@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import tensor
 
-from jem_nb.calibration import ece_noise_floor, fit_temperature, nll, reliability_bins
+from jem_nb.calibration import ece_noise_floor, fit_offsets, fit_temperature, nll, reliability_bins
 
 NAN = float('nan')
 GOOD = tensor([[.7, .3], [.2, .8], [.5, .5]])
@@ -53,3 +53,11 @@ def test_bins(n_bins):
 def test_draws():
     with pytest.raises(ValueError, match='n_draws=0'):
         ece_noise_floor(GOOD, n_draws=0, generator=torch.Generator())
+
+
+def test_offsets():
+    with pytest.raises(ValueError, match='no image of class 1'):
+        fit_offsets(tensor([[2., 1.], [0., 1.]]), tensor([0, 0]))
+    with pytest.raises(ValueError, match='no finite minimum'):
+        fit_offsets(tensor([[5., 1.], [4., 1.], [3., 1.], [2., 1.]]), tensor([0, 0, 1, 1]))
+    with pytest.raises(ValueError, match='NaN'): fit_offsets(tensor([[NAN, 1.]]), tensor([1]))
