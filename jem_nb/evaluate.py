@@ -94,10 +94,9 @@ def _temperature(logits, y): # None where every image is right at any temperatur
     try: return fit_temperature(logits, y)
     except ValueError: return None
 
-def _with_offsets(on_valid, y, on_test): # logits repaired by a number for each class, or None
-    try: T, b = fit_offsets(on_valid, y)
+def _offsets(logits, y): # a temperature, and a number for each class; None where none is best
+    try: return fit_offsets(logits, y)
     except ValueError: return None
-    return on_test / T + b
 
 def measure_clean(
     model,               # EnergyClassifier
@@ -110,18 +109,20 @@ def measure_clean(
     "Accuracy and calibration on the test split, and where its energies lie."
     # float64: a probability that underflows would make the NLL infinite
     on_valid, on_test = (predict(model, part, noise, seed).double() for part in (valid, test))
-    T, repaired = _temperature(on_valid, valid.y), _with_offsets(on_valid, valid.y, on_test)
+    T, fitted = _temperature(on_valid, valid.y), _offsets(on_valid, valid.y)
 
     energy = -on_test.logsumexp(1)
 
     def record(logits):
         return calibration_record(logits.softmax(1), test.y, generator=rng(seed, 'ece-floor'))
 
+    def with_offsets(T, b): return dict(record(on_test / T + b), temperature=T, b=b.tolist())
+
     return dict(
         test=record(on_test),
         scaled=None if T is None else record(on_test / T),
         temperature=T,
-        offset=None if repaired is None else record(repaired),
+        offset=None if fitted is None else with_offsets(*fitted),
         eval_noise=noise,
         noisy=dict(noise=data_noise, accuracy=accuracy(model, test, data_noise, seed)),
         energy=dict(mean=energy.mean().item(), sd=energy.std().item()),
