@@ -121,8 +121,7 @@ def n_chains(
     return cfg.n_chains or cfg.batch_size
 
 def _clamp_is_tight(cfg): # whether noise puts pixels of real images where no chain can follow
-    if not cfg.state_clamp or cfg.noise_levels != 'fixed' or cfg.data_noise < .1: return False
-    return cfg.state_clamp < 1 + 2 * cfg.data_noise
+    return 0 < cfg.state_clamp < 1 + 2 * cfg.data_noise and cfg.data_noise >= .1
 
 def _tight_clamp(cfg): # what is said then
     return (f'state_clamp={cfg.state_clamp:g} beside data_noise={cfg.data_noise:g}: '

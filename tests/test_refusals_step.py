@@ -76,12 +76,13 @@ def test_set_that_cannot_be(case):
     with pytest.raises(kind, match=why): made(**fields)
 
 
+@pytest.mark.parametrize('levels', ['fixed', 'uniform'])
 @pytest.mark.parametrize('clamp, noise, told', [(1., .3, 1), (2.2, .3, 0), (1., .03, 0)])
-def test_tight_clamp(clamp, noise, told):
+def test_tight_clamp(clamp, noise, told, levels):
     "A clamp without room for the noise is not refused, but said."
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter('always')
-        cfg = changed(state_clamp=clamp, data_noise=noise)
+        cfg = changed(state_clamp=clamp, data_noise=noise, noise_levels=levels)
         check_data(cfg, dict(train=made(), valid=made()))
     assert len(said) == told
     if told: assert 'state_clamp=2.2' in str(said[0].message)
