@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_lowered', 'to_hex', 'from_hex', 'measure_clean',
-           'histograms', 'measure_ood', 'ood_sets', 'sampler_steps', 'class_samples', 'fresh_samples', 'judge',
-           'measure_samples', 'measure_robustness', 'nearest', 'measure_distal', 'evaluate_model']
+           'histograms', 'measure_ood', 'ood_sets', 'sample_start', 'sampler_steps', 'class_samples', 'fresh_samples',
+           'judge', 'measure_samples', 'measure_robustness', 'nearest', 'measure_distal', 'evaluate_model']
 
 # %% ../nbs/27_evaluate.ipynb #imports
+from dataclasses import replace
 import numpy as np
 import torch
 from .attacks import robust_accuracy
@@ -181,6 +182,12 @@ def ood_sets(
     return (*sets, *(s for s in REAL_OOD.get(name, ()) if available(s, 'test')))
 
 # %% ../nbs/27_evaluate.ipynb #samples
+def sample_start(
+    cfg:Config, # a recipe
+)->str:         # one of the choices of init
+    "Where chains for samples start: as in training; of starts of two kinds, at the Gaussians."
+    return 'informative' if cfg.init == 'mixed' else cfg.init
+
 def sampler_steps(
     cfg:Config,  # a recipe
     n_steps:int, # SGLD steps wanted
@@ -217,11 +224,13 @@ def fresh_samples(
     seed:int=0,
     n_per_class:int=BUDGET['n_per_class'],
     n_steps:int=BUDGET['sample_steps'],
+    init:str=None,   # where the chains start; None: `sample_start`
 )->tuple: # (n, c, h, w) in data units; the classes asked for, (n,)
     "Class-conditional samples from starts of the kind that the recipe trains with."
+    cfg = replace(cfg, init=init or sample_start(cfg))
     k, device, shape = len(images.classes), device_of(model), images.x.shape[1:]
     y, x0 = torch.arange(k, device=device).repeat_interleave(n_per_class), None
-    if cfg.init in ('informative', 'mixed'):
+    if cfg.init == 'informative':
         start = chain_starts(cfg, images, device)
         x0 = start(len(y), shape, rng(seed, 'class-starts', device=device), y)
     return class_samples(model, y, cfg, shape, n_steps, seed, x0), y
@@ -235,22 +244,8 @@ def judge(
     if baseline not in pretrained_names(): return None
     return ClassifierExtractor(load_pretrained(baseline)[0].model, f'{name}-baseline')
 
-def measure_samples(
-    model,           # EnergyClassifier
-    cfg:Config,      # its recipe
-    images:ImageSet, # the training split
-    test:ImageSet,
-    seed:int=0,
-    n_per_class:int=BUDGET['n_per_class'],
-    n_steps:int=BUDGET['sample_steps'],
-)->dict: # distances with their protocol, floors, how often the judge reads the class asked for
-    "Fresh class-conditional samples against the training images."
-    x, y = fresh_samples(model, cfg, images, seed, n_per_class, n_steps)
-    own = (model.logits(x).argmax(1) == y).double().mean().item()
-    walked = sampler_steps(cfg, n_steps)
-    out = dict(n_steps=walked, n=len(y), start=cfg.init, own_accuracy=own)
-    if cfg.init == 'flow': out['flow_steps'] = cfg.flow_steps
-    x, y, judging = x.cpu(), y.cpu(), judge(images.name) # the judges work there
+def _judged(x, y, images, test): # distances of samples, the floors, what the judge reads
+    x, y, judging, out = x.cpu(), y.cpu(), judge(images.name), {} # the judges work there
     real, floor = images.unit(), test.take(min(len(test), len(y))).unit()
     for name, e in (('pixels', PixelExtractor()), ('classifier', judging)):
         if e is None: continue
@@ -261,6 +256,26 @@ def measure_samples(
         with torch.no_grad(): read = judging.net(x).argmax(1)
         out['judged_accuracy'] = (read == y).double().mean().item()
     return out
+
+def measure_samples(
+    model,           # EnergyClassifier
+    cfg:Config,      # its recipe
+    images:ImageSet, # the training split
+    test:ImageSet,
+    seed:int=0,
+    n_per_class:int=BUDGET['n_per_class'],
+    n_steps:int=BUDGET['sample_steps'],
+)->dict: # distances with their protocol, floors, how often the judge reads the class asked for
+    "Fresh class-conditional samples against the training images."
+    how = model, cfg, images, seed, n_per_class, n_steps
+    x, y = fresh_samples(*how)
+    own = (model.logits(x).argmax(1) == y).double().mean().item()
+    walked = sampler_steps(cfg, n_steps)
+    out = dict(n_steps=walked, n=len(y), start=sample_start(cfg), own_accuracy=own)
+    if cfg.init == 'flow': out['flow_steps'] = cfg.flow_steps
+    if cfg.init == 'mixed':
+        out['from_noise'] = _judged(*fresh_samples(*how, init='uniform'), images, test)
+    return out | _judged(x, y, images, test)
 
 # %% ../nbs/27_evaluate.ipynb #robust
 def measure_robustness(

@@ -6,7 +6,8 @@ import torch
 
 from jem_nb.config import Config
 from jem_nb.data import load
-from jem_nb.evaluate import evaluate_model, histograms, measure_robustness
+from jem_nb.evaluate import evaluate_model, fresh_samples, histograms, measure_robustness
+from jem_nb.evaluate import measure_samples
 from jem_nb.refinement import SAMPLER
 from jem_nb.train import load_pretrained
 
@@ -93,3 +94,20 @@ def test_a_plain_classifier_is_not_refined(measured):
     plain = dataclasses.replace(Config(**about['config']), px_weight=0.)
     found = evaluate_model(model, plain, ('robust', 'generation'), **SMALL)
     assert set(found) == {'robust'} and set(found['robust']['linf']) == {'0'}
+
+
+def test_starts_of_two_kinds(jem):
+    "Samples of init='mixed' start at the Gaussians; those that start in noise stand beside them."
+    model, cfg, test = jem
+    mixed = dataclasses.replace(cfg, init='mixed')
+    how = dict(n_per_class=2, n_steps=3)
+    for init in ('informative', 'uniform'):
+        x, y = fresh_samples(model, dataclasses.replace(cfg, init=init), test, **how)
+        again, classes = fresh_samples(model, mixed, test, init=init, **how)
+        assert torch.equal(x, again) and torch.equal(y, classes)
+    usual, _ = fresh_samples(model, mixed, test, **how)
+    assert torch.equal(usual, fresh_samples(model, mixed, test, init='informative', **how)[0])
+    out = measure_samples(model, mixed, test, test, **how)
+    assert out['start'] == 'informative'
+    near, far = (v['frechet_pixels']['value'] for v in (out, out['from_noise']))
+    assert near < far # after three steps
