@@ -77,6 +77,33 @@ def test_batches_do_not_matter(case):
     assert (a != b).float().mean() < .02
 
 
+class BlindTo(nn.Module):
+    "The network, with no gradient on images of some classes: an attacker who cannot see those."
+    def __init__(self, net, classes):
+        super().__init__()
+        self.net, self.classes = net, torch.tensor(classes)
+
+    def forward(self, x):
+        logits = self.net(x)
+        seen = ~torch.isin(logits.argmax(1, keepdim=True), self.classes)
+        return torch.where(seen, logits, logits.detach())
+
+
+def test_what_one_attacker_misses_another_breaks(case):
+    "Every image counts as broken that falls to any attacker, in whichever order they come."
+    net, x, y = case
+    even, odd = BlindTo(net, [1, 3, 5, 7, 9]), BlindTo(net, [0, 2, 4, 6, 8])
+    how = dict(norm='linf', random_start=False, n_steps=20)
+    def left(*attackers):
+        return robust_accuracy(net, x, y, [.3], attackers=attackers, **how).robust[0]
+
+    clean = net(x).argmax(1) == y
+    assert not left(net).any()                             # a whole attacker breaks everything
+    assert torch.equal(left(even), clean & (y % 2 == 1))   # half an attacker one half
+    assert torch.equal(left(odd), clean & (y % 2 == 0))
+    assert not left(even, odd).any() and not left(odd, even).any()
+
+
 def test_vote_averages_fresh_draws(case):
     net, x, _ = case
     noisy = RefinedClassifier(EnergyClassifier(net), 3, .05, seed=3)
