@@ -4,12 +4,13 @@ import dataclasses
 import pytest
 import torch
 
+from jem_nb.checkpoint import load_checkpoint
 from jem_nb.config import Config
-from jem_nb.data import load
+from jem_nb.data import ImageSet, load
 from jem_nb.evaluate import evaluate_model, fresh_samples, histograms, measure_robustness
-from jem_nb.evaluate import measure_samples
+from jem_nb.evaluate import measure_lowered, measure_samples
 from jem_nb.refinement import SAMPLER
-from jem_nb.train import load_pretrained
+from jem_nb.train import load_pretrained, load_weights, weights_file
 
 SMALL = dict(
     n_attacked=20,
@@ -111,3 +112,15 @@ def test_starts_of_two_kinds(jem):
     assert out['start'] == 'informative'
     near, far = (v['frechet_pixels']['value'] for v in (out, out['from_noise']))
     assert near < far # after three steps
+
+
+@pytest.mark.parametrize('name', ['mnist_jem', 'mnist_matched'])
+def test_no_impossible_background_is_preferred(name):
+    "An image is not made more likely by a page that is darker than any page can be."
+    file = weights_file(name)
+    model, _, about = load_weights(file)
+    x = load_checkpoint(file)[0]['samples']  # of the model itself, 10 of each class
+    labels = torch.arange(10).repeat_interleave(10)
+    images = ImageSet(x, labels, about['config']['dataset'], 'test', tuple('0123456789'))
+    assert (x == 0).float().mean() > .2
+    assert measure_lowered(model, images, .15)['shift'] > 0
