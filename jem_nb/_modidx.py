@@ -624,7 +624,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                               'jem_nb.train._new_loop': ('train.html#_new_loop', 'jem_nb/train.py'),
                               'jem_nb.train._one_step': ('train.html#_one_step', 'jem_nb/train.py'),
                               'jem_nb.train._other_fields': ('train.html#_other_fields', 'jem_nb/train.py'),
-                              'jem_nb.train._own_pass': ('train.html#_own_pass', 'jem_nb/train.py'),
+                              'jem_nb.train._own_update': ('train.html#_own_update', 'jem_nb/train.py'),
                               'jem_nb.train._read_ours': ('train.html#_read_ours', 'jem_nb/train.py'),
                               'jem_nb.train._read_paper': ('train.html#_read_paper', 'jem_nb/train.py'),
                               'jem_nb.train._record': ('train.html#_record', 'jem_nb/train.py'),

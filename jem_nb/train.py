@@ -9,7 +9,7 @@ __all__ = ['ADVICE', 'save_state', 'restore_state_', 'provenance', 'write_json',
            'say_result', 'plain_warnings', 'main']
 
 # %% ../nbs/19_train.ipynb #imports
-import argparse, csv, dataclasses, datetime, io, itertools, json, os, platform
+import argparse, copy, csv, dataclasses, datetime, io, itertools, json, os, platform
 import signal, subprocess, sys, threading, time, warnings
 from contextlib import closing, contextmanager, nullcontext
 from functools import partial
@@ -26,9 +26,9 @@ from jem_nb.checkpoint import (CheckpointError, atomic_write, checkpoints, load_
     newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint,
     unpack_optimizer)
 from .distributed import Processes, give_back_memory, keep_memory, processes
-from jem_nb.step import (Guard, RunState, accuracy, architecture, build_model, check_data,
-    eval_model, is_healthy, n_chains, needs_samples, reason_for_alarm_, settled, start_state,
-    train_step)
+from .step import (Guard, RunState, accuracy, architecture, build_model, check_data,
+    eval_model, is_healthy, make_optimizer, n_chains, needs_samples, reason_for_alarm_, settled,
+    start_state, train_step)
 
 # %% ../nbs/19_train.ipynb #save-state
 _KEPT = 'step best curve window seconds alarms restarts computed'.split() # of RunState, as JSON
@@ -539,16 +539,24 @@ def _record(state, cfg, splits, started, status, wrong, valid_acc, p): # what is
         curve=state.curve,
     )
 
-# %% ../nbs/19_train.ipynb #train-body
-def _silent(text): pass
-
-def _own_pass(state, cfg, images): # of the chains' size, forward and backward, to be timed
-    x = images.take(min(len(images), n_chains(cfg))).unit().requires_grad_(True)
+# %% ../nbs/19_train.ipynb #own-update
+def _own_update(state, cfg, images): # of a copy of the network, to be timed
+    x, made = images.take(min(len(images), n_chains(cfg))).unit(), []
+    half = cfg.precision == 'bfloat16'
 
     def once():
-        state.model.eval()
-        torch.autograd.grad(state.model.logits(x).sum(), x)
+        if not made:
+            net = copy.deepcopy(state.model)
+            made.extend((net, make_optimizer(cfg, net)))
+        net, opt = made
+        with torch.autocast('cpu', torch.bfloat16, enabled=half): loss = net.logits(x).sum()
+        loss.backward()
+        opt.step()
+        opt.zero_grad()
     return once
+
+# %% ../nbs/19_train.ipynb #train-body
+def _silent(text): pass
 
 def _steps(cfg, splits): # of the whole schedule; of this call
     whole = cfg.n_epochs * (len(splits['train']) // cfg.batch_size)
@@ -572,7 +580,7 @@ def _train(cfg, folder, progress, splits, p):
     if not found: save_state(state, cfg, folder, p)
     now = datetime.datetime.now(datetime.timezone.utc)
     say = partial(print, file=sys.stderr) if p.first and progress else _silent
-    with uncrowded(_own_pass(state, cfg, splits['train']), p.device, say):
+    with uncrowded(_own_update(state, cfg, splits['train']), p.device, say):
         wrong = _run(_new_loop(state, cfg, splits, total, folder, progress, p))
         if p.first and state.curve: _write_curve(state.curve, folder)
         status = 'complete' if state.step >= whole else 'truncated'

@@ -207,3 +207,24 @@ def test_idle_cores():
         assert crowding(budget=.02) > 0
         assert torch.get_num_threads() == 2
     finally: torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_update_that_is_timed(precision, monkeypatch):
+    "It computes in the run's precision, backward into the weights, and leaves the run as it was."
+    cfg, images = changed(precision=precision), load('digits', 'train')
+    state = start_state(cfg, images)
+    before = {k: v.clone() for k, v in state.model.state_dict().items()}
+    world, seen = torch.get_rng_state(), []
+    logits = type(state.model).logits
+    def watched(model, x):
+        seen.append(logits(model, x).dtype)
+        return logits(model, x)
+    monkeypatch.setattr(type(state.model), 'logits', watched)
+    once = training._own_update(state, cfg, images)
+    for _ in range(2): once()
+    after = state.model.state_dict()
+    assert all(torch.equal(v, after[k]) for k, v in before.items())
+    assert all(q.grad is None for q in state.model.parameters())
+    assert torch.equal(torch.get_rng_state(), world)
+    assert seen == [getattr(torch, precision)] * 2
