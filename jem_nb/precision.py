@@ -184,6 +184,7 @@ def uncrowded(
     threads, factor = torch.get_num_threads(), 1.
     if torch.device(device).type == 'cpu': factor = crowding()
     if factor > _SUSPECT: factor = crowding(once, 1.)
+    del once # it may hold a copy of a network
     if factor > _CROWDED:
         say(f'computes in one thread: other programs keep the cores busy, and all {threads} '
             f'took {factor:.1f} times as long')

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import warnings
+import weakref
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ import jem_nb.train as training
 from jem_nb.checkpoint import checkpoints, load_checkpoint
 from jem_nb.config import config_from_options, model_config, preset
 from jem_nb.data import load
-from jem_nb.precision import choose, crowding
+from jem_nb.precision import choose, crowding, uncrowded
 from jem_nb.step import Guard, is_healthy, start_state
 from jem_nb.train import (add_train_options, load_weights, only_run, plain_warnings, roll_back_,
     save_state, slim_weights, train)
@@ -207,6 +208,15 @@ def test_idle_cores():
         assert crowding(budget=.02) > 0
         assert torch.get_num_threads() == 2
     finally: torch.set_num_threads(1)
+
+
+def test_what_is_timed_is_freed():
+    "The copy of the network that is timed does not stay in memory as long as the run."
+    def once(): pass
+    alive = weakref.ref(once)
+    how = uncrowded(once)
+    del once
+    with how: assert alive() is None
 
 
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
