@@ -6,9 +6,9 @@
 __all__ = ['STATUSES', 'dig', 'LOOKS', 'PAPER', 'LIVE', 'SHIPPED', 'SCORES', 'COLUMNS', 'ACCURACY', 'ECE', 'FRECHET',
            'FRECHET_FEATURES', 'OUTSIDE', 'ROBUST', 'FIVE', 'ALL_FIGURES', 'NORMS', 'LARGER', 'project_data',
            'check_record', 'append_record', 'made_record', 'read_records', 'live_record', 'select', 'value_at',
-           'robust_at', 'energy_gap', 'energy_sd', 'gap_in_sd', 'Cell', 'over_seeds', 'Look', 'plot_cells', 'Table',
-           'model_table', 'paper', 'BookModel', 'book_models', 'Figure', 'measured_figures', 'better_than',
-           'figures_table', 'larger_table', 'results_block', 'render_readme', 'main']
+           'robust_at', 'energy_gap', 'energy_sd', 'gap_in_sd', 'Cell', 'over_seeds', 'Paired', 'mcnemar', 'Look',
+           'plot_cells', 'Table', 'model_table', 'paper', 'BookModel', 'book_models', 'Figure', 'measured_figures',
+           'better_than', 'figures_table', 'larger_table', 'results_block', 'render_readme', 'main']
 
 # %% ../nbs/20_results.ipynb #imports
 import argparse
@@ -21,6 +21,8 @@ import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
+import torch
 from .config import ARITHMETIC, Config
 from .train import load_pretrained, load_weights, provenance, write_json
 
@@ -228,6 +230,25 @@ def over_seeds(
     values = [value_at(r, path) for r in records]
     kept = tuple(v for v in values if v is not None and math.isfinite(v))
     return Cell(kept, scale, digits, len(records))
+
+# %% ../nbs/20_results.ipynb #paired
+class Paired(NamedTuple):
+    "Two classifiers on the same images."
+    first:int  # images that only the first one reads rightly
+    second:int # that only the second one does
+    p:float    # chance of so uneven a split, either way, if neither were better
+
+def mcnemar(
+    first,  # (n,) bool, the images that one classifier reads rightly
+    second, # (n,) bool, the same images in the same order
+)->Paired:
+    "McNemar's exact test. Raises `ValueError` unless both are of one length and true or false."
+    if first.dtype != torch.bool or second.dtype != torch.bool or first.shape != second.shape:
+        raise ValueError(f'{tuple(first.shape)} of {first.dtype} and {tuple(second.shape)} of '
+                         f'{second.dtype}: give a bool for each image, in the same order')
+    from scipy.stats import binomtest # slow to import
+    a, b = (first & ~second).sum().item(), (second & ~first).sum().item()
+    return Paired(a, b, binomtest(a, a + b).pvalue if a + b else 1.)
 
 # %% ../nbs/20_results.ipynb #looks
 @dataclass(frozen=True)

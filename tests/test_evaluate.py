@@ -114,9 +114,10 @@ def test_starts_of_two_kinds(jem):
     assert near < far # after three steps
 
 
-def test_no_impossible_background_is_preferred():
+@pytest.mark.parametrize('name', ['mnist_jem', 'mnist_matched'])
+def test_no_impossible_background_is_preferred(name):
     "An image is not made more likely by a page that is darker than any page can be."
-    file = weights_file('mnist_matched')
+    file = weights_file(name)
     model, _, about = load_weights(file)
     x = load_checkpoint(file)[0]['samples']  # of the model itself, 10 of each class
     labels = torch.arange(10).repeat_interleave(10)
