@@ -23,7 +23,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 import torch
-from .config import ARITHMETIC, Config
+from .config import ARITHMETIC, WATCHED, Config
+from .step import needs_samples
 from .train import load_pretrained, load_weights, provenance, write_json
 
 # %% ../nbs/20_results.ipynb #where
@@ -123,9 +124,13 @@ def live_record(
     return None if hidden or not f.is_file() else json.loads(f.read_text())
 
 # %% ../nbs/20_results.ipynb #select
+_OF_CHAINS = {'n_chains', 'buffer_size', 'reinit_prob'} # without chains they change nothing
+
 def _recipe(record): # what two runs of one recipe have in common, as text
     whole = asdict(Config()) | record['config'] # fields that are younger than the record
-    config = {k: v for k, v in whole.items() if k not in ('seed', *ARITHMETIC)}
+    ignored = {'seed', *ARITHMETIC, *WATCHED}
+    if not needs_samples(Config(**whole)): ignored |= _OF_CHAINS
+    config = {k: v for k, v in whole.items() if k not in ignored}
     return record['preset'], record['model'], json.dumps(config, sort_keys=True)
 
 def select(
@@ -248,7 +253,7 @@ def mcnemar(
                          f'{second.dtype}: give a bool for each image, in the same order')
     from scipy.stats import binomtest # slow to import
     a, b = (first & ~second).sum().item(), (second & ~first).sum().item()
-    return Paired(a, b, binomtest(a, a + b).pvalue if a + b else 1.)
+    return Paired(a, b, float(binomtest(a, a + b).pvalue) if a + b else 1.)
 
 # %% ../nbs/20_results.ipynb #looks
 @dataclass(frozen=True)

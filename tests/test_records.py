@@ -4,7 +4,8 @@ import dataclasses
 import pytest
 
 import jem_nb.cli as cli
-from jem_nb.config import preset
+from jem_nb.config import preset, recipe
+from jem_nb.results import select
 
 
 @pytest.mark.parametrize('status, words, made', [
@@ -31,3 +32,20 @@ def test_one_seed_is_refused(capsys):
     assert cli.main(['records', '--seed', '3']) == 2
     assert capsys.readouterr().err == (
         'error: --seed 3: records are made for several seeds, give them with --seeds\n')
+
+
+@pytest.mark.parametrize('model, changes, mixed', [
+    pytest.param('jem', dict(ckpt_every=7), False, id='watched in another way'),
+    pytest.param('jem', dict(buffer_size=500), True, id='another buffer'),
+    pytest.param('baseline', dict(buffer_size=500), False, id='a buffer that nobody fills'),
+    pytest.param('baseline', dict(lr=.5), True, id='another recipe'),
+])
+def test_runs_of_one_recipe(model, changes, mixed):
+    "A mean is taken over runs whose recipes differ in nothing that changes a weight."
+    def run(seed, **changes):
+        config = dataclasses.asdict(recipe('digits', model, seed=seed, **changes))
+        return dict(preset='digits', model=model, seed=seed, status='complete', config=config)
+    runs = [run(0), run(1, **changes)]
+    if not mixed: assert select(runs) == runs
+    else:
+        with pytest.raises(ValueError, match='different recipes'): select(runs)

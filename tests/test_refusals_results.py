@@ -1,7 +1,10 @@
 "What 20_results refuses, and what it says."
 import pytest
+import torch
 
-from jem_nb.results import Table, append_record, read_records, render_readme, select
+from jem_nb.results import (
+    Table, append_record, mcnemar, read_records, render_readme, select,
+)
 
 RECORD = dict(
     experiment='demo',
@@ -39,12 +42,16 @@ def mixed_recipes(folder):
     select([RECORD, RECORD | dict(seed=1, config=dict(lr=1.))], model='jem')
 
 
+RIGHT = torch.tensor([True, False, True])
+
 CASES = {
     'written twice': (write_twice, FileExistsError, 'written once'),
     'no record': (read_what_is_none, ValueError, 'x.json: a record needs experiment'),
     'unknown status': (unknown_status, ValueError, 'status'),
     'mixed recipes': (mixed_recipes, ValueError, 'different recipes'),
     'short row': (lambda f: Table(('a', 'b'), [('x',)]), ValueError, 'has 1 cells'),
+    'unequal images': (lambda f: mcnemar(RIGHT, RIGHT[:2]), ValueError, 'in the same order'),
+    'labels for images': (lambda f: mcnemar(RIGHT, RIGHT.long()), ValueError, 'a bool for each'),
     'no markers': (lambda f: render_readme('# none', 'x'), ValueError, 'lacks the markers'),
 }
 
