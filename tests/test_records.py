@@ -44,7 +44,8 @@ def test_runs_of_one_recipe(model, changes, mixed):
     "A mean is taken over runs whose recipes differ in nothing that changes a weight."
     def run(seed, **changes):
         config = dataclasses.asdict(recipe('digits', model, seed=seed, **changes))
-        return dict(preset='digits', model=model, seed=seed, status='complete', config=config)
+        what = dict(preset='digits', model=model)
+        return dict(what, seed=seed, status='complete', config=config)
     runs = [run(0), run(1, **changes)]
     if not mixed: assert select(runs) == runs
     else:
