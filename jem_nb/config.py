@@ -36,8 +36,8 @@ class _Network:
     # what is in its blocks
     norm:str = _opt(
         'none',
-        'normalisation in the network; the paper has none',
-        ('none', 'batch', 'group'))
+        'normalisation in the network, of maps or (spectral) of weights; the paper has none',
+        ('none', 'batch', 'group', 'spectral'))
     norm_stats:str = _opt(
         'batch',
         'statistics of batch norm in the chain and in the loss: '
@@ -576,6 +576,22 @@ MODELS = {
         # buffer
         class_cond=True,
     ),
+    # IGEBM of arXiv:1903.08689, class-conditional: the direct term, held by two restraints
+    'igebm': dict(
+        # loss: as of `direct`, and energies near 0
+        px_weight=0.,
+        pyx_weight=0.,
+        pxy_weight=1.,
+        px_delay=0,
+        px_ramp=0,
+        balance=False,
+        energy_l2=1.,
+        # a network whose slope is bounded
+        norm='spectral',
+        activation='silu',
+        # buffer
+        class_cond=True,
+    ),
     # trained without chains; its scale is that of the data, see `matched`
     'matched': dict(
         _NO_CHAINS,
@@ -639,7 +655,10 @@ def model_config(
     and for a matched model of a data set whose size is not known here: call `matched`."""
     if model not in MODELS:
         raise ValueError(f'no model {model!r}: the models are {", ".join(MODELS)}')
-    if model != 'matched': return dataclasses.replace(cfg, **MODELS[model])
+    if model != 'matched':
+        fields = dict(MODELS[model])
+        if cfg.pxy_form == 'joint': fields.pop('class_cond', None) # its labels are the model's
+        return dataclasses.replace(cfg, **fields)
     if cfg.dataset not in _PIXELS:
         raise ValueError(f'how many pixels an image of {cfg.dataset!r} has is not known here: '
                          'jem_nb.config.matched(cfg, n_pixels) makes the recipe')

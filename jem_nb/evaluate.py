@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_lowered', 'to_hex', 'from_hex', 'measure_clean',
            'histograms', 'measure_ood', 'ood_sets', 'sample_start', 'sampler_steps', 'class_samples', 'fresh_samples',
-           'judge', 'measure_samples', 'measure_robustness', 'nearest', 'measure_distal', 'evaluate_model']
+           'judge', 'judge_samples', 'measure_samples', 'measure_robustness', 'nearest', 'measure_distal',
+           'evaluate_model']
 
 # %% ../nbs/27_evaluate.ipynb #imports
 from dataclasses import replace
@@ -158,7 +159,7 @@ def measure_ood(
     seed:int=0,              # of the sets that are made
     sets=BUDGET['ood_sets'], # names for load_ood
     n:int=BUDGET['n_ood'],   # images of each, at most
-)->tuple: # {set: {score: {auroc, fpr95, aupr, n_in, n_out}}}; histograms of the energies
+)->tuple: # {set: {score: as ood_record}}; histograms of the energies
     "AUROC and friends of the three scores against each set, and the energies behind them."
     device = device_of(model)
     test = test.take(min(n, len(test)))
@@ -244,7 +245,13 @@ def judge(
     if baseline not in pretrained_names(): return None
     return ClassifierExtractor(load_pretrained(baseline)[0].model, f'{name}-baseline')
 
-def _judged(x, y, images, test): # distances of samples, the floors, what the judge reads
+def judge_samples(
+    x:torch.Tensor,  # samples, (n, c, h, w), data units
+    y:torch.Tensor,  # classes asked for, (n,)
+    images:ImageSet, # the training split
+    test:ImageSet,
+)->dict: # distances with their protocol, floors, how often the judge reads the class asked for
+    "Class-conditional samples, whatever drew them, against the training images."
     x, y, judging, out = x.cpu(), y.cpu(), judge(images.name), {} # the judges work there
     real, floor = images.unit(), test.take(min(len(test), len(y))).unit()
     for name, e in (('pixels', PixelExtractor()), ('classifier', judging)):
@@ -274,8 +281,8 @@ def measure_samples(
     out = dict(n_steps=walked, n=len(y), start=sample_start(cfg), own_accuracy=own)
     if cfg.init == 'flow': out['flow_steps'] = cfg.flow_steps
     if cfg.init == 'mixed':
-        out['from_noise'] = _judged(*fresh_samples(*how, init='uniform'), images, test)
-    return out | _judged(x, y, images, test)
+        out['from_noise'] = judge_samples(*fresh_samples(*how, init='uniform'), images, test)
+    return out | judge_samples(x, y, images, test)
 
 # %% ../nbs/27_evaluate.ipynb #robust
 def measure_robustness(

@@ -27,6 +27,7 @@ NORMS = {
     'none': nn.Identity,
     'batch': nn.BatchNorm2d,
     'group': partial(nn.GroupNorm, 8),
+    'spectral': nn.Identity, # nothing between the layers: it bounds their weights
 }
 
 def pick(
@@ -114,7 +115,7 @@ class WideResNet(nn.Module):
         width:int=10,     # widening factor: stages have 16, 32, 64 times this many channels
         n_classes:int=10, # k
         channels:int=3,   # of the input image
-        norm:str|None=None,          # None or 'none' (the paper's JEM), 'batch', 'group'
+        norm:str|None=None,          # a key of `NORMS`; the paper's JEM has none
         activation:str='leaky_relu', # a key of `ACTIVATIONS`; LeakyReLU has slope 0.2
         dropout:float=0.,            # inside the blocks
         image_size:int=32,           # height and width of the input in pixels, at least 4
@@ -131,6 +132,7 @@ class WideResNet(nn.Module):
         self.bn1 = pick('norm', norm, NORMS)(64 * width)
         self.act = pick('activation', activation, ACTIVATIONS)()
         self.class_output = nn.Linear(64 * width, n_classes)
+        if norm == 'spectral': _bound_weights(self)
 
     def features(self, x:Tensor)->Tensor:
         "Mean over the last map: images (n, channels, image_size, image_size) → (n, n_features)."
@@ -145,6 +147,10 @@ class WideResNet(nn.Module):
 def _stage(m, c_in, c_out, stride, **how): # m blocks, the first of which changes the shape
     first = WideBlock(c_in, c_out, stride, **how)
     return nn.Sequential(first, *[WideBlock(c_out, c_out, **how) for _ in range(m - 1)])
+
+def _bound_weights(net): # the largest singular value of every weight becomes 1
+    for m in [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]:
+        nn.utils.parametrizations.spectral_norm(m)
 
 # %% ../nbs/01_wrn.ipynb #released
 def released_arguments(

@@ -88,6 +88,9 @@ def test_every_model_of_every_preset(name, model):
 def test_changes_to_a_model():
     "What a model is wins over a change; of the matched model every number may be changed."
     assert recipe('digits', 'baseline', px_weight=2.).px_weight == 0
+    assert recipe('digits', 'direct').class_cond
+    joint = recipe('digits', 'direct', pxy_form='joint') # draws its labels from the model
+    assert (joint.pxy_form, joint.pxy_weight, joint.class_cond) == ('joint', 1., False)
     cfg = recipe('digits', 'matched', match_rest=.1, n_epochs=2, px_weight=.3, px_delay=9)
     assert (cfg.match_rest, cfg.n_epochs, cfg.px_weight) == (.1, 2, .3)
     assert recipe('digits', 'matched', dataset='mnist').energy_scale == 784 / 64
