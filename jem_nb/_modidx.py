@@ -517,6 +517,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                 'jem_nb.results._arguments': ('results.html#_arguments', 'jem_nb/results.py'),
                                 'jem_nb.results._auroc': ('results.html#_auroc', 'jem_nb/results.py'),
                                 'jem_nb.results._book_model': ('results.html#_book_model', 'jem_nb/results.py'),
+                                'jem_nb.results._column_1': ('results.html#_column_1', 'jem_nb/results.py'),
                                 'jem_nb.results._is_checkout': ('results.html#_is_checkout', 'jem_nb/results.py'),
                                 'jem_nb.results._line': ('results.html#_line', 'jem_nb/results.py'),
                                 'jem_nb.results._plot_cell': ('results.html#_plot_cell', 'jem_nb/results.py'),

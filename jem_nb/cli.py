@@ -208,10 +208,12 @@ SEEDS = dict( # how many seeds of each model at digits
     baseline=3,
     baseline_bn=3,
     direct=3,
+    igebm=3,
     jem=10,
     matched=10,
 )
-SEEDS_LONG = dict(baseline=1, jem=1)  # and at any other preset, where a run takes hours
+# and at any other preset, where a run takes hours
+SEEDS_LONG = dict(baseline=1, baseline_bn=1, jem=1)
 SHIPPED_MODELS = ('baseline', 'jem', 'matched')  # their first seed's weights go into the package
 MEASURED = 3  # seeds with every measurement; the rest are measured on clean images
 

@@ -558,6 +558,27 @@ def preset(
     _check_names(overrides)
     return Config(**{**PRESETS[name], **overrides})
 
+# %% ../nbs/10_config.ipynb #direct-models
+_DIRECT = dict(
+    # loss: the direct term alone, from the first iteration
+    px_weight=0.,
+    pyx_weight=0.,
+    pxy_weight=1.,
+    px_delay=0,
+    px_ramp=0,
+    balance=False,
+    # buffer
+    class_cond=True,
+)
+_IGEBM = dict( # class-conditional, as in arXiv:1903.08689: the direct term, held by two restraints
+    _DIRECT,
+    energy_l2=1.,
+    norm='spectral',
+    activation='silu',
+    # on slopes that are bounded a chain needs long steps; by a short trial
+    step_size=40.,
+)
+
 # %% ../nbs/10_config.ipynb #models
 _NO_CHAINS = dict(px_weight=0., energy_l2=0., balance=False)
 
@@ -565,33 +586,8 @@ MODELS = {
     'jem': dict(),
     'baseline': _NO_CHAINS,
     'baseline_bn': dict(_NO_CHAINS, norm='batch'),
-    'direct': dict(
-        # loss: the direct term alone, from the first iteration
-        px_weight=0.,
-        pyx_weight=0.,
-        pxy_weight=1.,
-        px_delay=0,
-        px_ramp=0,
-        balance=False,
-        # buffer
-        class_cond=True,
-    ),
-    # IGEBM of arXiv:1903.08689, class-conditional: the direct term, held by two restraints
-    'igebm': dict(
-        # loss: as of `direct`, and energies near 0
-        px_weight=0.,
-        pyx_weight=0.,
-        pxy_weight=1.,
-        px_delay=0,
-        px_ramp=0,
-        balance=False,
-        energy_l2=1.,
-        # a network whose slope is bounded
-        norm='spectral',
-        activation='silu',
-        # buffer
-        class_cond=True,
-    ),
+    'direct': _DIRECT,
+    'igebm': _IGEBM,
     # trained without chains; its scale is that of the data, see `matched`
     'matched': dict(
         _NO_CHAINS,

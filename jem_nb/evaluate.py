@@ -236,7 +236,7 @@ def fresh_samples(
         x0 = start(len(y), shape, rng(seed, 'class-starts', device=device), y)
     return class_samples(model, y, cfg, shape, n_steps, seed, x0), y
 
-# %% ../nbs/27_evaluate.ipynb #measure-samples
+# %% ../nbs/27_evaluate.ipynb #judge-samples
 def judge(
     name:str='digits', # a data set
 )->ClassifierExtractor|None: # None where no baseline ships
@@ -264,6 +264,7 @@ def judge_samples(
         out['judged_accuracy'] = (read == y).double().mean().item()
     return out
 
+# %% ../nbs/27_evaluate.ipynb #measure-samples
 def measure_samples(
     model,           # EnergyClassifier
     cfg:Config,      # its recipe

@@ -34,7 +34,7 @@ def trained(folder, cfg=SHORT, **fields):
 # ---- resumption ----
 
 CASES = {
-    **{model: model_config(SHORT, model) for model in ('jem', 'baseline_bn', 'direct')},
+    **{model: model_config(SHORT, model) for model in ('jem', 'baseline_bn', 'direct', 'igebm')},
     'matched': model_config(SHORT, 'matched'),
     'matched, second phase': dataclasses.replace(
         model_config(SHORT, 'matched'), px_weight=.1, px_delay=10, px_ramp=5, noise_scale=.02,

@@ -340,3 +340,20 @@ def test_resnet110():
     assert net.features(x).shape == (2, 64)
     kernels = {layer.kernel_size for layer in net.modules() if isinstance(layer, nn.Conv2d)}
     assert kernels == {(3, 3)}
+
+
+def test_spectral_norm_bounds_every_weight():
+    "After some passes in training mode the largest singular value of each weight is 1."
+    net = WideResNet(10, 1, channels=1, norm='spectral', image_size=8).train()
+    images = torch.randn(2, 1, 8, 8)
+    with torch.no_grad():
+        for _ in range(50): net(images)
+    layers = [m for m in net.modules() if hasattr(m, 'parametrizations')]
+    assert len(layers) == sum(isinstance(m, torch.nn.Conv2d | torch.nn.Linear)
+                              for m in net.modules())
+    for m in layers:
+        largest = torch.linalg.matrix_norm(m.weight.detach().flatten(1), 2)
+        torch.testing.assert_close(largest, torch.tensor(1.), atol=.02, rtol=0)
+    net.eval()
+    before = net(images)
+    torch.testing.assert_close(net(images), before, rtol=0, atol=0)  # nothing moves any more
