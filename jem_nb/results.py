@@ -127,10 +127,12 @@ def live_record(
 _OF_CHAINS = {'n_chains', 'buffer_size', 'reinit_prob'} # without chains they change nothing
 
 def _recipe(record): # what two runs of one recipe have in common, as text
-    whole = asdict(Config()) | record['config'] # fields that are younger than the record
-    ignored = {'seed', *ARITHMETIC, *WATCHED}
-    if not needs_samples(Config(**whole)): ignored |= _OF_CHAINS
-    config = {k: v for k, v in whole.items() if k not in ignored}
+    usual, config, ignored = asdict(Config()), record['config'], {'seed'}
+    if config.keys() <= usual.keys(): # else a recipe of another kind of model, as a flow's
+        config = usual | config # fields that are younger than the record
+        ignored |= {*ARITHMETIC, *WATCHED}
+        if not needs_samples(Config(**config)): ignored |= _OF_CHAINS
+    config = {k: v for k, v in config.items() if k not in ignored}
     return record['preset'], record['model'], json.dumps(config, sort_keys=True)
 
 def select(

@@ -5,6 +5,7 @@ import pytest
 
 import jem_nb.cli as cli
 from jem_nb.config import preset, recipe
+from jem_nb.flow import FlowConfig
 from jem_nb.results import select
 
 
@@ -50,3 +51,12 @@ def test_runs_of_one_recipe(model, changes, mixed):
     if not mixed: assert select(runs) == runs
     else:
         with pytest.raises(ValueError, match='different recipes'): select(runs)
+
+
+def test_recipes_of_another_kind():
+    "A flow has a configuration of its own; the same rule holds for it."
+    def run(seed, **changes):
+        config = dataclasses.asdict(FlowConfig(seed=seed, **changes))
+        return dict(preset='digits', model='glow', seed=seed, status='complete', config=config)
+    assert select([run(0), run(1)]) == [run(0), run(1)]
+    with pytest.raises(ValueError, match='different recipes'): select([run(0), run(1, lr=.5)])
