@@ -63,3 +63,14 @@ def test_a_file_without_one(model, tmp_path):
     tensors, meta = load_checkpoint(path)
     assert Detector.load(path) == detector and meta['arch'] == 1
     assert torch.equal(tensors['weight'], model.model.weight)
+
+
+@pytest.mark.parametrize('x', ['digits', torch.zeros(3, 4, dtype=torch.uint8), torch.zeros(0, 4)],
+                         ids=['no tensor', 'bytes', 'empty'])
+def test_what_is_no_images(model, x):
+    with pytest.raises(TypeError, match='float tensor'): scores_of(model, x)
+
+
+def test_a_score_that_a_later_version_dropped(model):
+    with pytest.raises(ValueError, match='gone'):
+        Detector('gone', 0., .1, 30).accepts(model, torch.zeros(2, 4))

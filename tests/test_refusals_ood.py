@@ -5,7 +5,16 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from jem_nb.energy import EnergyClassifier
-from jem_nb.ood import aupr, auroc, fpr95, ood_record, ood_scores, plot_score_histograms
+from jem_nb.ood import (
+    aupr,
+    auroc,
+    auroc_difference,
+    auroc_interval,
+    fpr95,
+    ood_record,
+    ood_scores,
+    plot_score_histograms,
+)
 
 NAN = float('nan')
 TWENTY = torch.arange(1., 21)
@@ -40,11 +49,23 @@ SCORES = {  # in-distribution scores, other scores, what is raised, part of its 
 }
 
 
-@pytest.mark.parametrize('measure', [auroc, fpr95, aupr])
+@pytest.mark.parametrize('measure', [auroc, fpr95, aupr, auroc_interval])
 @pytest.mark.parametrize('case', SCORES)
 def test_measures(case, measure):
     score_in, score_out, kind, message = SCORES[case]
     with pytest.raises(kind, match=message): measure(score_in, score_out)
+
+
+def test_intervals_of_one_image():
+    with pytest.raises(ValueError, match='needs two images of each set'):
+        auroc_interval(TWENTY, TWENTY[:1])
+    record = ood_record({'log_p_x': TWENTY}, {'log_p_x': TWENTY[:1]})
+    assert record['log_p_x']['interval'] is None
+
+
+def test_differences_of_other_images():
+    with pytest.raises(ValueError, match='the same are wanted'):
+        auroc_difference((TWENTY, TWENTY), (TWENTY, TWENTY[:5]))
 
 
 @pytest.mark.parametrize('pair', [
