@@ -15,7 +15,7 @@ import jem_nb
 from .bench import add_bench_options, bench_main
 from .checkpoint import CheckpointError, checkpoints
 from .config import (
-    Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
+    MODELS, Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
 from .data import load, show_images, to_uint8
 from .evaluate import (
     BUDGET, PARTS, class_samples, evaluate_model, fresh_samples, sampler_steps)
@@ -208,7 +208,6 @@ SEEDS = dict( # how many seeds of each model at digits
     baseline=3,
     baseline_bn=3,
     direct=3,
-    igebm=3,
     jem=10,
     matched=10,
 )
@@ -396,8 +395,9 @@ def _add_records_options(q):
     q.add_argument('--parts', nargs='+', default=None, choices=PARTS,
                    help=f'which measurements (default: all for the first {MEASURED} seeds, '
                         'then clean)')
-    q.add_argument('--models', nargs='+', default=None, choices=list(SEEDS),
-                   help=f'which models (default: all at digits, else {", ".join(SEEDS_LONG)})')
+    q.add_argument('--models', nargs='+', default=None, choices=list(MODELS),
+                   help=f'which models (default: {", ".join(SEEDS)} at digits, '
+                   f'else {", ".join(SEEDS_LONG)})')
     q.add_argument('--seeds', nargs='+', type=int, default=None,
                    help=f'which seeds (default: the first {SEEDS})')
     q.add_argument('--refine', nargs='+', type=int, default=None, metavar='STEPS',
