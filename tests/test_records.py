@@ -57,6 +57,7 @@ def test_recipes_of_another_kind():
     "A flow has a configuration of its own; the same rule holds for it."
     def run(seed, **changes):
         config = dataclasses.asdict(FlowConfig(seed=seed, **changes))
-        return dict(preset='digits', model='glow', seed=seed, status='complete', config=config)
+        what = dict(preset='digits', model='glow')
+        return dict(what, seed=seed, status='complete', config=config)
     assert select([run(0), run(1)]) == [run(0), run(1)]
     with pytest.raises(ValueError, match='different recipes'): select([run(0), run(1, lr=.5)])
