@@ -28,10 +28,14 @@ def _opt(
 # %% ../nbs/10_config.ipynb #config-network
 @dataclass(frozen=True)
 class _Network:
-    "The data set, and the Wide ResNet that learns from it."
+    "The data set, and the network that learns from it."
     dataset:str = _opt('cifar10', 'data set, a name that jem_nb.data.load knows')
+    network:str = _opt(
+        'wrn',
+        'kind of network: the Wide ResNet, or the CIFAR ResNet of arXiv:1512.03385',
+        ('wrn', 'resnet'))
     # its size, in layers and in multiples of 16, 32 and 64 channels
-    depth:int = _opt(28, 'layers of the Wide ResNet, 6n+4')
+    depth:int = _opt(28, 'layers, 6n+4 of the Wide ResNet, 6n+2 of the CIFAR ResNet')
     width:int = _opt(10, 'widening factor of the Wide ResNet')
     # what is in its blocks
     norm:str = _opt(
@@ -262,9 +266,18 @@ def _check_field(
             if is_wrong(f.name, v): raise ValueError(message.format(field=f.name, v=v, help=help))
 
 # %% ../nbs/10_config.ipynb #loss-rules
-_LOSS_RULES = ( # (whether the configuration c is wrong, message)
-    (lambda c: (c.depth - 4) % 6,
+_NETWORK_RULES = ( # (whether the configuration c is wrong, message)
+    (lambda c: c.network == 'wrn' and (c.depth - 4) % 6,
      'depth={c.depth}: a Wide ResNet has 6n+4 layers, such as 10, 16, 22, 28'),
+    (lambda c: c.network == 'resnet' and (c.depth < 8 or c.depth % 6 != 2),
+     'depth={c.depth}: a CIFAR ResNet has 6n+2 layers, such as 20, 56, 110'),
+    (lambda c: c.network == 'resnet' and (c.norm, c.activation) != ('batch', 'relu'),
+     'network="resnet" is built with batch norm and ReLU: set norm="batch" and activation="relu"'),
+    (lambda c: c.network == 'resnet' and (c.width, c.dropout) != (1, 0),
+     'network="resnet" has neither a width nor dropout: set width=1 and dropout=0'),
+)
+
+_LOSS_RULES = ( # (whether the configuration c is wrong, message)
     (lambda c: c.px_weight + c.pyx_weight + c.pxy_weight + c.match_weight == 0,
      'px_weight, pyx_weight, pxy_weight and match_weight are all 0: nothing would be learned'),
     (lambda c: c.px_delay and c.pyx_weight + c.match_weight == 0,
@@ -343,7 +356,7 @@ def _check(
         v = _as_stored(f, getattr(cfg, f.name))
         object.__setattr__(cfg, f.name, v)
         _check_field(f, v)
-    rules = _LOSS_RULES + _CHAIN_RULES + _MATCH_RULES * (cfg.match_weight > 0)
+    rules = _NETWORK_RULES + _LOSS_RULES + _CHAIN_RULES + _MATCH_RULES * (cfg.match_weight > 0)
     for is_wrong, message in rules:
         if is_wrong(cfg): raise ValueError(message.format(c=cfg))
 
@@ -578,6 +591,12 @@ _IGEBM = dict( # class-conditional, as in arXiv:1903.08689: the direct term, hel
     # on slopes that are bounded a chain needs long steps; by a short trial
     step_size=40.,
 )
+_IGEBM_UNCOND = dict( # the same without classes: log p(x) alone, which is no classifier
+    _IGEBM,
+    px_weight=1.,
+    pxy_weight=0.,
+    class_cond=False,
+)
 
 # %% ../nbs/10_config.ipynb #models
 _NO_CHAINS = dict(px_weight=0., energy_l2=0., balance=False)
@@ -586,8 +605,17 @@ MODELS = {
     'jem': dict(),
     'baseline': _NO_CHAINS,
     'baseline_bn': dict(_NO_CHAINS, norm='batch'),
+    'resnet110': dict(
+        _NO_CHAINS,
+        network='resnet',
+        depth=110,
+        width=1,
+        norm='batch',
+        activation='relu',
+    ),
     'direct': _DIRECT,
     'igebm': _IGEBM,
+    'igebm_uncond': _IGEBM_UNCOND,
     # trained without chains; its scale is that of the data, see `matched`
     'matched': dict(
         _NO_CHAINS,

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_lowered', 'to_hex', 'from_hex', 'measure_clean',
-           'histograms', 'measure_ood', 'ood_sets', 'sample_start', 'sampler_steps', 'class_samples', 'fresh_samples',
-           'judge', 'judge_samples', 'measure_samples', 'measure_robustness', 'nearest', 'measure_distal',
-           'evaluate_model']
+           'histograms', 'measure_ood', 'ood_sets', 'sample_start', 'sampler_steps', 'class_samples', 'knows_classes',
+           'fresh_samples', 'judge', 'judge_samples', 'measure_samples', 'measure_robustness', 'nearest',
+           'measure_distal', 'evaluate_model']
 
 # %% ../nbs/27_evaluate.ipynb #imports
 from dataclasses import replace
@@ -18,7 +18,8 @@ from .calibration import calibration_record, fit_offsets, fit_temperature
 from .config import Config, rng
 from .data import SETS, ImageSet, available, load
 from .distal import distal
-from .generation import ClassifierExtractor, PixelExtractor, extract, frechet_distance
+from jem_nb.generation import (ClassifierExtractor, PixelExtractor, extract, frechet_distance,
+    frechet_interval)
 from .ood import ood_record, ood_scores
 from .outside import load_ood
 from .refinement import SAMPLER, RefinedClassifier
@@ -206,6 +207,7 @@ def class_samples(
     seed:int=0,
     x0:torch.Tensor=None, # starts, (n, c, h, w); None: as the recipe's init has it, else uniform
     autocast:torch.dtype=None, # the network's type in the chain; None: that of the weights
+    free:bool=False,  # walk on E(x) instead, whatever the classes
 )->torch.Tensor:      # (n, c, h, w), data units, clamped to [-1,1]
     """Chains on E(x,y) from fresh noise: draws from p(x|y). With init='flow' the noise first
     descends the matched energy; where nothing but that was trained, its end is the sample."""
@@ -214,9 +216,15 @@ def class_samples(
         x0 = descend(model, cfg, normal_init(len(y), shape, g), y, autocast)
         n_steps = sampler_steps(cfg, n_steps)
     x0 = uniform_init(len(y), shape, g) if x0 is None else x0
-    x = sgld(model, x0, n_steps, cfg.step_size, cfg.noise_scale, y, g,
+    x = sgld(model, x0, n_steps, cfg.step_size, cfg.noise_scale, None if free else y, g,
              cfg.grad_clamp, cfg.state_clamp, autocast)
     return x.clamp(-1, 1)
+
+def knows_classes(
+    cfg:Config, # a recipe
+)->bool:
+    "Whether a term of the loss sees labels; else E(x,y) means nothing, only E(x) does."
+    return cfg.pyx_weight + cfg.pxy_weight + cfg.match_weight > 0
 
 def fresh_samples(
     model,           # EnergyClassifier
@@ -227,14 +235,15 @@ def fresh_samples(
     n_steps:int=BUDGET['sample_steps'],
     init:str=None,   # where the chains start; None: `sample_start`
 )->tuple: # (n, c, h, w) in data units; the classes asked for, (n,)
-    "Class-conditional samples from starts of the kind that the recipe trains with."
+    """Samples from starts of the kind that the recipe trains with, class by class where the model
+    knows classes."""
     cfg = replace(cfg, init=init or sample_start(cfg))
     k, device, shape = len(images.classes), device_of(model), images.x.shape[1:]
     y, x0 = torch.arange(k, device=device).repeat_interleave(n_per_class), None
     if cfg.init == 'informative':
         start = chain_starts(cfg, images, device)
         x0 = start(len(y), shape, rng(seed, 'class-starts', device=device), y)
-    return class_samples(model, y, cfg, shape, n_steps, seed, x0), y
+    return class_samples(model, y, cfg, shape, n_steps, seed, x0, free=not knows_classes(cfg)), y
 
 # %% ../nbs/27_evaluate.ipynb #judge-samples
 def judge(
@@ -244,6 +253,11 @@ def judge(
     baseline = f'{name}_baseline'
     if baseline not in pretrained_names(): return None
     return ClassifierExtractor(load_pretrained(baseline)[0].model, f'{name}-baseline')
+
+def _frechet(real, fake): # a record; with an interval where that takes seconds
+    out = frechet_distance(real, fake).record()
+    if out['d'] > 256: return out
+    return out | dict(interval=frechet_interval(real, fake, generator=rng(0, 'frechet')))
 
 def judge_samples(
     x:torch.Tensor,  # samples, (n, c, h, w), data units
@@ -257,7 +271,7 @@ def judge_samples(
     for name, e in (('pixels', PixelExtractor()), ('classifier', judging)):
         if e is None: continue
         a = extract(e, real)
-        out[f'frechet_{name}'] = frechet_distance(a, extract(e, x)).record()
+        out[f'frechet_{name}'] = _frechet(a, extract(e, x))
         out[f'frechet_{name}_floor'] = frechet_distance(a, extract(e, floor)).record()
     if judging is not None:
         with torch.no_grad(): read = judging.net(x).argmax(1)
@@ -283,7 +297,10 @@ def measure_samples(
     if cfg.init == 'flow': out['flow_steps'] = cfg.flow_steps
     if cfg.init == 'mixed':
         out['from_noise'] = judge_samples(*fresh_samples(*how, init='uniform'), images, test)
-    return out | judge_samples(x, y, images, test)
+    out |= judge_samples(x, y, images, test)
+    if not knows_classes(cfg): # a share of classes that were not asked for
+        for k in ('own_accuracy', 'judged_accuracy'): out.pop(k, None)
+    return out
 
 # %% ../nbs/27_evaluate.ipynb #robust
 def measure_robustness(

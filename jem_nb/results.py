@@ -272,6 +272,8 @@ LOOKS = {
     'direct': Look('direct', '#8d6bb0'),
     'matched': Look('matched JEM', '#2a9d8f'),
     'igebm': Look('IGEBM', '#b85c8e'),
+    'igebm_uncond': Look('IGEBM, no classes', '#d9a3c0'),
+    'resnet110': Look('ResNet-110', '#e0c173'),
     'glow': Look('Glow', '#7a5230'),
     'glow_hybrid': Look('Glow, hybrid', '#b08a5b'),
     'residual': Look('Residual Flow', '#4d4d7f'),

@@ -21,7 +21,7 @@ from .energy import EnergyClassifier, energy_from_logits
 from .precision import choose
 from .config import Config, rng
 from .data import SETS, ImageSet, add_noise, augment, to_unit
-from .wrn import WideResNet
+from .wrn import CifarResNet, WideResNet
 from .sgld import batch_statistics, sgld
 from jem_nb.buffer import (MixedInit, ReplayBuffer, fit_gaussian_init, normal_init, take_shard,
     uniform_init)
@@ -33,31 +33,30 @@ from .distributed import Processes
 def architecture(
     cfg:Config,      # the recipe
     images:ImageSet, # what it will be trained on
-)->dict:             # arguments of WideResNet
+)->dict:             # arguments of its class; which class stands under network, if not WideResNet
     "What a network is made of. Raises `ValueError` for images of fewer than two classes."
     k = len(images.classes)
     if k < 2: raise ValueError(f'{images.name} has {k} classes: a classifier needs two at least')
-    return dict(
-        depth=cfg.depth,
-        width=cfg.width,
-        n_classes=k,
-        channels=images.x.shape[1],
-        norm=cfg.norm,
-        activation=cfg.activation,
-        dropout=cfg.dropout,
-        image_size=images.x.shape[-1],
-    )
+    size = dict(depth=cfg.depth, n_classes=k, channels=images.x.shape[1],
+                image_size=images.x.shape[-1])
+    if cfg.network == 'resnet': return dict(size, network='resnet')
+    return dict(size, width=cfg.width, norm=cfg.norm, activation=cfg.activation,
+                dropout=cfg.dropout)
+
+_KINDS = dict(wrn=WideResNet, resnet=CifarResNet)
 
 def build_model(
     arch:dict,        # as architecture gives it
     seed:int=0,       # of the first weights
     device='cpu',     # where the network lives
 )->EnergyClassifier:  # fresh weights, a function of arch and seed alone
-    "A Wide ResNet read as an energy-based model. Global random state is left as it was."
+    "A network read as an energy-based model. Global random state is left as it was."
+    kind = _KINDS[arch.get('network', 'wrn')]
+    arguments = {k: v for k, v in arch.items() if k != 'network'}
     first = rng(seed, 'weights').initial_seed()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(first) # torch.manual_seed would reseed every GPU
-        return EnergyClassifier(WideResNet(**arch)).to(device)
+        return EnergyClassifier(kind(**arguments)).to(device)
 
 # %% ../nbs/18_step.ipynb #settled-code
 def settled(

@@ -8,7 +8,7 @@ from jem_nb.checkpoint import load_checkpoint
 from jem_nb.config import Config
 from jem_nb.data import ImageSet, load
 from jem_nb.evaluate import evaluate_model, fresh_samples, histograms, measure_robustness
-from jem_nb.evaluate import measure_lowered, measure_samples
+from jem_nb.evaluate import class_samples, measure_lowered, measure_samples
 from jem_nb.refinement import SAMPLER
 from jem_nb.train import load_pretrained, load_weights, weights_file
 
@@ -112,6 +112,18 @@ def test_starts_of_two_kinds(jem):
     assert out['start'] == 'informative'
     near, far = (v['frechet_pixels']['value'] for v in (out, out['from_noise']))
     assert near < far # after three steps
+
+
+def test_a_model_that_knows_no_classes(jem):
+    "Its samples walk on E(x), and no share of classes is given."
+    model, cfg, test = jem
+    blind = dataclasses.replace(cfg, pyx_weight=0.)
+    how = dict(n_per_class=2, n_steps=3)
+    x, y = fresh_samples(model, blind, test, **how)
+    assert torch.equal(x, class_samples(model, y, cfg, (1, 8, 8), 3, free=True))
+    assert not torch.equal(x, fresh_samples(model, cfg, test, **how)[0])
+    known, out = (measure_samples(model, c, test, test, **how) for c in (cfg, blind))
+    assert set(known) - set(out) == {'own_accuracy', 'judged_accuracy'}
 
 
 @pytest.mark.parametrize('name', ['mnist_jem', 'mnist_matched'])

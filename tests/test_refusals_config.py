@@ -31,6 +31,12 @@ FIELDS = { # what is wrong with the fields: the fields, the exception, a part of
     'no remedy': (dict(remedies=('prayer',)), ValueError, 'remedies'),
     'negative epoch': (dict(decay_epochs=(-1,)), TypeError, 'decay_epochs'),
     'no Wide ResNet': (dict(depth=12), ValueError, r'6n\+4'),
+    'no CIFAR ResNet': (dict(network='resnet', depth=10), ValueError, r'6n\+2'),
+    'a CIFAR ResNet without batch norm': (
+        dict(network='resnet', depth=8), ValueError, 'set norm="batch" and activation="relu"'),
+    'a wide CIFAR ResNet': (
+        dict(network='resnet', depth=8, norm='batch', activation='relu', width=2), ValueError,
+        'set width=1'),
     # the terms of the loss
     'no term': (dict(px_weight=0, pyx_weight=0), ValueError, 'nothing would be learned'),
     'nothing until log p(x)': (dict(px_delay=5, pyx_weight=0), ValueError, 'px_delay=0'),

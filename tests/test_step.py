@@ -11,6 +11,7 @@ from jem_nb.config import model_config, preset, rng
 from jem_nb.data import load
 from jem_nb.distributed import Processes
 from jem_nb.sgld import sgld
+from jem_nb.wrn import CifarResNet, ResNet110
 from jem_nb.step import (architecture, batch_indices, build_model, endless_indices, eval_model,
     draw_batch, labelled_indices, path_batch, real_batch, reason_to_stop, settled, start_chains_,
     start_state,
@@ -36,6 +37,18 @@ def stepped(cfg, images, n=1):
 
 
 # ---- the network ----
+
+def test_a_network_of_another_kind(images):
+    "ResNet-110 as its class builds it, with the weights of the seed; a Wide ResNet is unchanged."
+    cfg = model_config(CFG, 'resnet110')
+    net = build_model(architecture(cfg, images), 3).model
+    assert isinstance(net, CifarResNet) and len(net.blocks) == 54
+    first = rng(3, 'weights').initial_seed()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(first)
+        same = ResNet110(channels=1, image_size=8)
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), same.parameters()))
+    assert 'network' not in architecture(CFG, images)
 
 def test_global_random_state(images):
     "Building a network leaves torch's own random numbers where they were."

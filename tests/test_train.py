@@ -34,7 +34,9 @@ def trained(folder, cfg=SHORT, **fields):
 # ---- resumption ----
 
 CASES = {
-    **{model: model_config(SHORT, model) for model in ('jem', 'baseline_bn', 'direct', 'igebm')},
+    **{model: model_config(SHORT, model) for model in ('jem', 'baseline_bn', 'direct', 'igebm',
+                                                       'igebm_uncond')},
+    'resnet': dataclasses.replace(model_config(SHORT, 'resnet110'), depth=8),
     'matched': model_config(SHORT, 'matched'),
     'matched, second phase': dataclasses.replace(
         model_config(SHORT, 'matched'), px_weight=.1, px_delay=10, px_ramp=5, noise_scale=.02,
