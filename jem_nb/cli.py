@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LIVE', 'LIVE_ROWS', 'SEEDS', 'SEEDS_LONG', 'SHIPPED_MODELS', 'MEASURED', 'CARDS', 'LIMITS', 'COMMANDS', 'open_model',
            'measured', 'cmd_train', 'cmd_eval', 'starts', 'save_rows', 'cmd_sample', 'make_run', 'cmd_live', 'card',
-           'ship', 'cmd_records', 'list_runs', 'cmd_runs', 'parser', 'main']
+           'ship', 'cmd_records', 'recorded_model', 'list_runs', 'cmd_runs', 'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #imports
 import argparse, json, shutil, sys
@@ -294,6 +294,23 @@ def cmd_records(
         if ships and record['status'] == 'complete': ship(a.preset, model, record, folder)
         say(append_record(record))
     return 0
+
+# %% ../nbs/29_cli.ipynb #recorded-model
+def recorded_model(
+    name:str,    # preset
+    model:str,   # one of MODELS
+    seed:int=0,
+    **changes,   # fields of the recipe that differ
+)->tuple:        # EnergyClassifier in evaluation mode, its Config
+    "The weights of a recorded run: those that ship, or this computer's, trained first if need be."
+    shipped = f'{name}_{model}'
+    if seed == 0 and not changes and shipped in pretrained_names():
+        net, _, about = load_pretrained(shipped)
+    else:
+        folder = _records_folder(name, model, seed, changes)
+        train(recipe(name, model, **{**changes, 'seed': seed}), folder)
+        net, _, about = load_weights(folder / 'model.safetensors')
+    return net, Config(**about['config'])
 
 # %% ../nbs/29_cli.ipynb #run-row
 def _run_row(where, record): # a line of the list

@@ -115,6 +115,8 @@ def resize(
 # %% ../nbs/11_data.ipynb #sets-helpers
 _DIGITS = tuple('0123456789')
 _CIFAR10 = tuple('airplane automobile bird cat deer dog frog horse ship truck'.split())
+_GARMENTS = ('T-shirt/top', 'Trouser', 'Pullover', 'Dress', 'Coat', 'Sandal', 'Shirt', 'Sneaker',
+             'Bag', 'Ankle boot')
 _LETTERS = tuple('ABCDEFGHIJKLMNOPQRSTUVWXYZ')
 _HUNDRED = tuple(map(str, range(100))) # CIFAR-100's files name its classes
 _ALL_SPLITS = 'train', 'valid', 'test'
@@ -138,6 +140,10 @@ def _parquet(folder, *stems): return [f'parquet {folder}/{stem}-*.parquet' for s
 _MNIST_FILES = dict(
     train=[_idx('MNIST/raw/train'), *_parquet('mnist', 'train')],
     test=[_idx('MNIST/raw/t10k'), *_parquet('mnist', 'test')])
+
+_FASHION_FILES = dict(
+    train=[_idx('FashionMNIST/raw/train')],
+    test=[_idx('FashionMNIST/raw/t10k')])
 
 _EMNIST_FILES = dict(test=[_idx('EMNIST/raw/emnist-letters-test')])
 
@@ -165,6 +171,7 @@ SETS = {
     'digits': _set(1, False, _DIGITS, None, _ALL_SPLITS),
     'mnist': _set(1, False, _DIGITS, 'MNIST', _ALL_SPLITS, **_MNIST_FILES),
     'mnist_14': _set(1, False, _DIGITS, 'MNIST', _ALL_SPLITS, **_MNIST_FILES),
+    'fashion_mnist': _set(1, True, _GARMENTS, 'FashionMNIST', _ALL_SPLITS, **_FASHION_FILES),
     'cifar10': _set(3, True, _CIFAR10, 'CIFAR10', _ALL_SPLITS, **_CIFAR10_FILES),
     'cifar10_16': _set(3, True, _CIFAR10, 'CIFAR10', _ALL_SPLITS, **_CIFAR10_FILES),
     'cifar100_16': _set(3, True, _HUNDRED, 'CIFAR100', _ALL_SPLITS, **_CIFAR100_FILES),
@@ -326,7 +333,7 @@ def _read_idx_file(file, n_dims): # uint8 array of n_dims dimensions, packed or 
     shape = np.frombuffer(content, '>i4', n_dims, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * n_dims).reshape(shape)
 
-def _read_idx(files, channels): # a file of images and one of labels, of MNIST or EMNIST
+def _read_idx(files, channels): # a file of images and one of labels, as MNIST has them
     images, labels = files
     with _reading(images, 'an idx file of bytes in 3 dimensions'): x = _read_idx_file(images, 3)
     with _reading(labels, 'an idx file of bytes in 1 dimension'): y = _read_idx_file(labels, 1)

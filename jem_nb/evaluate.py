@@ -49,13 +49,13 @@ BUDGET = dict(
 EPS_SMALL = dict(linf=(0., 1/255, 2/255, 4/255, 8/255), l2=(0., .1, .25, .5))
 # Real sets that are used where their files are.
 _PHOTOGRAPHS = ('svhn', 'celeba', 'dtd10')
-_LETTERS = ('emnist_letters',)
+_GREY = ('emnist_letters', 'fashion_mnist')
 REAL_OOD = dict(
-    mnist=_LETTERS,
-    mnist_14=_LETTERS,
-    cifar10=_PHOTOGRAPHS,
-    cifar10_16=_PHOTOGRAPHS,
-    cifar100_16=_PHOTOGRAPHS,
+    mnist=_GREY,
+    mnist_14=_GREY,
+    cifar10=(*_PHOTOGRAPHS, 'cifar100'),
+    cifar10_16=(*_PHOTOGRAPHS, 'cifar100'),
+    cifar100_16=(*_PHOTOGRAPHS, 'cifar10'),
 )
 
 # %% ../nbs/27_evaluate.ipynb #lowered

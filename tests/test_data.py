@@ -506,6 +506,7 @@ COUNTS = {  # images taken from the front of the test set, or all; how many ther
     'svhn': (10_000, [684, 1968, 1590, 1104, 964, 909, 773, 767, 621, 620]),
     'mnist': (10_000, [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]),
     'emnist_letters': (20_800, [800] * 26),
+    'fashion_mnist': (10_000, [1000] * 10),
 }
 
 
