@@ -87,6 +87,12 @@ class _Loss:
     px_delay:int = _opt(0, 'iterations of cross-entropy alone before log p(x) comes in')
     px_ramp:int = _opt(0, 'iterations over which px_weight then rises from 0')
     energy_l2:float = _opt(0., 'penalty on the mean squared energies of data and samples')
+    slope_weight:float = _opt(
+        0., 'weight of the mean squared slope of the energy, or of the logits, at real images')
+    slope_of:str = _opt(
+        'energy',
+        'whose slope: that of E(x), or of all logits, by one random direction an image',
+        ('energy', 'logits'))
     balance:bool = _opt(
         False,
         'scale the gradient of the sampled terms down to the norm of the cross-entropy gradient '
@@ -301,6 +307,15 @@ _LOSS_RULES = ( # (whether the configuration c is wrong, message)
 )
 
 # %% ../nbs/10_config.ipynb #match-rules
+_SLOPE_RULES = ( # (whether the configuration c, which has slope_weight, is wrong, message)
+    (lambda c: c.norm == 'batch',
+     'slope_weight with norm="batch": the slope at one image would depend on the others of its '
+     'batch; set norm="none" or "group"'),
+    (lambda c: c.compile,
+     'slope_weight differentiates the network twice, which torch.compile cannot: '
+     'set compile=False'),
+)
+
 _MATCH_RULES = ( # (whether the configuration c, which matches, is wrong, message)
     (lambda c: c.activation in ('leaky_relu', 'relu'),
      'match_weight differentiates the network twice, and {c.activation} is straight nearly '
@@ -356,7 +371,8 @@ def _check(
         v = _as_stored(f, getattr(cfg, f.name))
         object.__setattr__(cfg, f.name, v)
         _check_field(f, v)
-    rules = _NETWORK_RULES + _LOSS_RULES + _CHAIN_RULES + _MATCH_RULES * (cfg.match_weight > 0)
+    rules = _NETWORK_RULES + _LOSS_RULES + _CHAIN_RULES
+    rules += _MATCH_RULES * (cfg.match_weight > 0) + _SLOPE_RULES * (cfg.slope_weight > 0)
     for is_wrong, message in rules:
         if is_wrong(cfg): raise ValueError(message.format(c=cfg))
 

@@ -25,7 +25,7 @@ from .wrn import CifarResNet, WideResNet
 from .sgld import batch_statistics, sgld
 from jem_nb.buffer import (MixedInit, ReplayBuffer, fit_gaussian_init, normal_init, take_shard,
     uniform_init)
-from .loss import jem_loss
+from .loss import jem_loss, slope_penalty
 from .transport import Paths, draw_paths, match_loss, travel
 from .distributed import Processes
 
@@ -428,6 +428,7 @@ class Batch:
     y_sample:Tensor|None = None   # labels that the chains walked on, (m,); None for E(x)
     slots:Tensor|None = None      # places of the chains in the buffer, (m,)
     paths:Paths|None = None       # points between noise and images; None where none are matched
+    directions:Tensor|None = None # of the logits whose slope is penalised, (n, k); None: of E(x)
 
     @property
     def images(self)->dict: # {'data', 'labelled', 'sample'}: those that there are
@@ -531,6 +532,12 @@ def _update_norms_(state, cfg, batch, p):
         p.mean_(m.running_var)
         m.eval()
 
+def _directions(state, cfg, batch, images, p): # unit vectors, (n, k)
+    g = rng(cfg.seed, 'directions', state.step, *_own_names(state, p), device=p.device)
+    shape = len(batch.x_data), len(images.classes)
+    v = torch.empty(shape, device=p.device).normal_(generator=g)
+    return torch.nn.functional.normalize(v)
+
 def draw_batch(
     state:RunState,  # batch norm's running statistics change; chains of init='flow', once
     cfg:Config,      # the recipe
@@ -549,6 +556,9 @@ def draw_batch(
         batch.paths = path_batch(cfg, images, state.step, p.device, state.attempt,
                                  state.labelled, part)
         batch.paths.x.requires_grad_()
+    if cfg.slope_weight:
+        batch.x_data.requires_grad_()
+        if cfg.slope_of == 'logits': batch.directions = _directions(state, cfg, batch, images, p)
     if apart: batch.x_labelled, batch.y = real('labelled', labelled=state.labelled)
     if needs_samples(cfg):
         if cfg.norm_stats == 'running': _update_norms_(state, cfg, batch, p)
@@ -579,7 +589,7 @@ def batch_logits(
 def loss_weights(
     cfg:Config, # the recipe
     step:int,   # iteration, from 0
-)->dict:        # weights of jem_loss
+)->dict:        # weights of jem_loss, and that of slope_penalty
     "The weights of the terms at this step; those that need samples rise with generative_ramp."
     ramp = generative_ramp(cfg, step)
     return dict(
@@ -588,6 +598,7 @@ def loss_weights(
         pxy_weight=ramp * cfg.pxy_weight,
         energy_l2=ramp * cfg.energy_l2,
         match_weight=cfg.match_weight,
+        slope_weight=cfg.slope_weight,
     )
 
 # %% ../nbs/18_step.ipynb #batch-loss
@@ -598,10 +609,14 @@ def batch_loss(
     energy_scale:float=1., # of the regression along paths
 )->tuple:         # loss (scalar, nats); dict of detached parts
     "The loss of a batch, eq 8 of arXiv:1912.03263 with the recipe's weights; see jem_loss."
-    match = None
+    match, weights = None, dict(weights)
+    slope_weight = weights.pop('slope_weight', 0.)
     if weights.get('match_weight'): match = match_loss(logits['path'], batch.paths, energy_scale)
-    return jem_loss(logits['data'], logits.get('sample'), logits.get('labelled'),
-                    batch.y, batch.y_sample, match=match, **weights)
+    loss, parts = jem_loss(logits['data'], logits.get('sample'), logits.get('labelled'),
+                           batch.y, batch.y_sample, match=match, **weights)
+    if not slope_weight: return loss, parts
+    slope = slope_penalty(logits['data'], batch.x_data, batch.directions)
+    return loss + slope_weight * slope, parts | dict(slope=slope.detach())
 
 # %% ../nbs/18_step.ipynb #backward
 def _total_norm(tensors): return torch.nn.utils.get_total_norm(tensors)
@@ -629,7 +644,8 @@ def backward_(
     if not (cfg.balance and 'sample' in logits):
         loss.backward()
         return loss, parts, None
-    exact = dict(pyx_weight=cfg.pyx_weight, match_weight=cfg.match_weight) # terms without chains
+    exact = dict(pyx_weight=cfg.pyx_weight, match_weight=cfg.match_weight, # terms without chains
+                 slope_weight=cfg.slope_weight)
     sampled, _ = batch_loss(logits, batch, weights | dict.fromkeys(exact, 0.))
     classified, _ = batch_loss(logits, batch, dict(px_weight=0., **exact), cfg.energy_scale)
     return loss, parts, _balanced_(state.model, sampled, classified, p)

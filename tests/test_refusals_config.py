@@ -31,6 +31,9 @@ FIELDS = { # what is wrong with the fields: the fields, the exception, a part of
     'no remedy': (dict(remedies=('prayer',)), ValueError, 'remedies'),
     'negative epoch': (dict(decay_epochs=(-1,)), TypeError, 'decay_epochs'),
     'no Wide ResNet': (dict(depth=12), ValueError, r'6n\+4'),
+    'a slope with batch norm': (
+        dict(slope_weight=.1, norm='batch'), ValueError, 'slope_weight with norm="batch"'),
+    'a compiled slope': (dict(slope_weight=.1, compile=True), ValueError, 'set compile=False'),
     'no CIFAR ResNet': (dict(network='resnet', depth=10), ValueError, r'6n\+2'),
     'a CIFAR ResNet without batch norm': (
         dict(network='resnet', depth=8), ValueError, 'set norm="batch" and activation="relu"'),

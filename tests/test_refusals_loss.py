@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from jem_nb.loss import jem_loss, px_loss
+from jem_nb.loss import jem_loss, px_loss, slope_penalty
 
 F_DATA = torch.randn(8, 10, generator=torch.Generator().manual_seed(0))
 F_SAMPLE = torch.randn(8, 10, generator=torch.Generator().manual_seed(1))
@@ -31,3 +31,8 @@ def test_missing(case):
 
 def test_logits():
     with pytest.raises(TypeError, match='floating point'): px_loss(F_DATA.long(), F_SAMPLE)
+
+
+def test_a_slope_without_a_graph():
+    with pytest.raises(ValueError, match='call x.requires_grad_'):
+        slope_penalty(F_DATA, torch.zeros(8, 4))

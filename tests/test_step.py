@@ -36,6 +36,35 @@ def stepped(cfg, images, n=1):
     return state, numbers
 
 
+# ---- the slope ----
+
+@pytest.mark.parametrize('balance', [False, True])
+@pytest.mark.parametrize('of', ['energy', 'logits'])
+def test_the_slope_stands_beside_the_other_terms(images, of, balance):
+    "One step of SGD with rate 1: the weights move by the slope's own gradient more."
+    cfg = changed(optimizer='sgd', lr=1., beta1=0., balance=balance, slope_of=of)
+    moves = []
+    for weight in (0., 10., 20.):
+        state = start_state(dataclasses.replace(cfg, slope_weight=weight), images)
+        before = weights(state.model)
+        numbers = train_step(state, dataclasses.replace(cfg, slope_weight=weight), images)
+        moves.append(weights(state.model) - before)
+    assert numbers['slope'] > 0
+    if not balance: # which depends on the gradient of all terms without chains
+        assert_close(moves[2] - moves[0], 2 * (moves[1] - moves[0]), rtol=1e-3, atol=1e-5)
+    assert (moves[1] - moves[0]).norm() > 1e-4
+
+
+def test_directions_are_of_the_step(images):
+    cfg = dataclasses.replace(model_config(CFG, 'baseline'), slope_weight=.1, slope_of='logits')
+    state = start_state(cfg, images)
+    first, again = (draw_batch(state, cfg, images, Processes()).directions for _ in range(2))
+    assert torch.equal(first, again) and first.shape == (32, 10)
+    assert_close(first.norm(dim=1), torch.ones(32))
+    state.step = 1
+    assert not torch.equal(first, draw_batch(state, cfg, images, Processes()).directions)
+
+
 # ---- the network ----
 
 def test_a_network_of_another_kind(images):

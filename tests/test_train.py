@@ -36,6 +36,8 @@ def trained(folder, cfg=SHORT, **fields):
 CASES = {
     **{model: model_config(SHORT, model) for model in ('jem', 'baseline_bn', 'direct', 'igebm',
                                                        'igebm_uncond')},
+    'smooth': dataclasses.replace(model_config(SHORT, 'baseline'), slope_weight=.1,
+                                  slope_of='logits'),
     'resnet': dataclasses.replace(model_config(SHORT, 'resnet110'), depth=8),
     'matched': model_config(SHORT, 'matched'),
     'matched, second phase': dataclasses.replace(
