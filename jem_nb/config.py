@@ -673,6 +673,7 @@ _PIXELS = dict(
 
 _MATCHED_BY_DATA = dict( # what the records of the matched model were made with
     digits=dict(n_epochs=63, match_weight=1.),
+    mnist_14=dict(n_epochs=3, batch_size=64),
     mnist=dict(n_epochs=3, batch_size=64),
     cifar10_16=dict(n_epochs=6, batch_size=64, lr=2e-3, ema=.99),
 )

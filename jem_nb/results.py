@@ -273,6 +273,8 @@ LOOKS = {
     'matched': Look('matched JEM', '#2a9d8f'),
     'igebm': Look('IGEBM', '#b85c8e'),
     'igebm_uncond': Look('IGEBM, no classes', '#d9a3c0'),
+    'flat_energy': Look('WRN, flat energy', '#e5a08f'),
+    'flat_logits': Look('WRN, flat logits', '#8f3a2a'),
     'resnet110': Look('ResNet-110', '#e0c173'),
     'glow': Look('Glow', '#7a5230'),
     'glow_hybrid': Look('Glow, hybrid', '#b08a5b'),
