@@ -741,6 +741,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                   'jem_nb.transport.match_loss': ('transport.html#match_loss', 'jem_nb/transport.py'),
                                   'jem_nb.transport.path_energy': ('transport.html#path_energy', 'jem_nb/transport.py'),
                                   'jem_nb.transport.travel': ('transport.html#travel', 'jem_nb/transport.py')},
+            'jem_nb.worst_case': { 'jem_nb.worst_case._uphill': ('worst_case.html#_uphill', 'jem_nb/worst_case.py'),
+                                   'jem_nb.worst_case.moved_score': ('worst_case.html#moved_score', 'jem_nb/worst_case.py')},
             'jem_nb.wrn': { 'jem_nb.wrn.BasicBlock': ('wrn.html#basicblock', 'jem_nb/wrn.py'),
                             'jem_nb.wrn.BasicBlock.__init__': ('wrn.html#basicblock.__init__', 'jem_nb/wrn.py'),
                             'jem_nb.wrn.BasicBlock.forward': ('wrn.html#basicblock.forward', 'jem_nb/wrn.py'),
