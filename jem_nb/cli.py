@@ -221,6 +221,8 @@ CARDS = dict(
             '1257 of them for training.'),
     mnist=('MNIST: handwritten digits at 28×28 pixels, 55 000 training images for learning, '
            'the last 5 000 held out.'),
+    mnist_14=('MNIST averaged over 2×2 blocks to 14×14 pixels, 55 000 training images for '
+              'learning, the last 5 000 held out.'),
     cifar10_16=('CIFAR-10 averaged over 2×2 blocks to 16×16 pixels, 45 000 training images for '
                 'learning, the last 5 000 held out; tested on the first 1 000 test images.'))
 LIMITS = (
