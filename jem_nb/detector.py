@@ -14,8 +14,7 @@ from torch import Tensor
 from .checkpoint import load_checkpoint, save_checkpoint
 from .data import unknown_name
 from .energy import EnergyClassifier
-from .ood import approximate_mass, log_p_x, max_p_y
-from .sgld import frozen
+from .ood import approximate_mass, by_batches, log_p_x, max_p_y
 
 # %% ../nbs/52_detector.ipynb #threshold
 def threshold_of(
@@ -50,13 +49,6 @@ SCORES = dict( # all higher for known images
 )
 
 # %% ../nbs/52_detector.ipynb #scores-of
-def _in_parts(model, x, of_part, batch_size=256): # of_part(model, images) of all of x
-    if not isinstance(x, Tensor) or not x.is_floating_point() or x.ndim < 2 or len(x) == 0:
-        raise TypeError('x must be a float tensor (n, *d) with n > 0; ImageSet.unit() gives one')
-    device = next((p.device for p in model.parameters()), x.device)
-    with frozen(model), torch.no_grad():
-        return torch.cat([of_part(model, part.to(device)) for part in x.split(batch_size)])
-
 def scores_of(
     model:EnergyClassifier, # any classifier, wrapped
     x:Tensor,               # images, (n, *d), data units, on any device
@@ -64,11 +56,14 @@ def scores_of(
     batch_size:int=256,     # images per pass
 )->Tensor:                  # (n,), float64, on the CPU; higher = more like what it was trained on
     """One score of every image, in evaluation mode; the mode is put back. Raises ValueError for
-    an unknown score, TypeError for what is no tensor of images."""
+    an unknown score or an empty set, TypeError for what is no tensor of images."""
     if method not in SCORES: raise unknown_name('score', method, SCORES)
-    return _in_parts(model, x, SCORES[method], batch_size)
+    return by_batches(model, x, SCORES[method], batch_size)
 
 # %% ../nbs/52_detector.ipynb #detector-class
+@torch.no_grad()
+def _answer(model, x): return model(x).argmax(1).cpu()
+
 @dataclass(frozen=True)
 class Detector:
     "Known or not, by one score. Make one with `fit`."
@@ -95,7 +90,7 @@ class Detector:
     def predict(self, model:EnergyClassifier, x:Tensor)->list:
         "(n, *d) in data units → n classes, None where the image is not known."
         known = self.accepts(model, x).tolist()
-        labels = _in_parts(model, x, lambda m, part: m(part).argmax(1).cpu()).tolist()
+        labels = by_batches(model, x, _answer).tolist()
         return [y if ok else None for y, ok in zip(labels, known)]
 
     def save_into(self, path):
