@@ -6,7 +6,7 @@ import torch
 
 import jem_nb  # noqa: F401 (before torchvision)
 from jem_nb.calibration import ece
-from jem_nb.calibration_measures import (aurc, brier_parts, classwise_ece, ece_interval,
+from jem_nb.calibration_measures import (aurc, brier_parts, classwise_ece, confidence_gap,
     full_calibration, mce, risk_coverage)
 from jem_nb.config import rng
 from jem_nb.data import load
@@ -75,12 +75,20 @@ def test_no_curve(sure, right, message):
     with pytest.raises(ValueError, match=message): risk_coverage(sure, right.bool())
 
 
-def test_an_interval_is_of_its_generator():
+def test_the_gap_has_a_sign_and_an_error():
+    probs = torch.tensor([[.9, .1], [.7, .3]])
+    gap, error = confidence_gap(probs, torch.tensor([0, 0]))
+    assert abs(gap + .2) < 1e-6 and abs(error - .1) < 1e-6
+    assert confidence_gap(probs, torch.tensor([1, 1]))[0] > .7
+    with pytest.raises(ValueError, match='two at least'):
+        confidence_gap(probs[:1], torch.tensor([0]))
+
+
+def test_the_whole_record_is_of_its_parts():
     probs, y = predictions()
-    first, again, other = (ece_interval(probs, y, generator=torch.Generator().manual_seed(s))
-                           for s in (1, 1, 2))
-    assert first == again != other and first[0] < first[1]
-    assert full_calibration(probs, y, generator=seeded())['ece'] == ece(probs, y)
+    found = full_calibration(probs, y, generator=seeded())
+    assert (found['ece'], found['ece_15']) == (ece(probs, y), ece(probs, y, 15))
+    assert found['gap'] == pytest.approx(found['confidence'] - found['accuracy'])
 
 
 # ---- shift ----
