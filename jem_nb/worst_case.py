@@ -15,7 +15,8 @@ from .sgld import frozen
 # %% ../nbs/65_worst_case.ipynb #moved
 _OF_LOGITS = dict( # what is moved, per image, from logits (n, k)
     log_p_x=lambda f: f.logsumexp(1),
-    max_p_y=lambda f: f.log_softmax(1).max(1).values,
+    # in float32 the logarithm of a chance near 1 is 0, and its gradient is lost
+    max_p_y=lambda f: f.double().log_softmax(1).max(1).values,
     max_logit=lambda f: f.max(1).values,
 )
 
