@@ -56,7 +56,7 @@ class _Network:
 # %% ../nbs/10_config.ipynb #config-loss
 @dataclass(frozen=True)
 class _Loss:
-    "The three terms of the loss, and what holds them in check."
+    "The three terms of the loss, and the regression along paths."
     # the paper's two terms
     px_weight:float = _opt(1., 'weight of log p(x)')
     pyx_weight:float = _opt(1., 'weight of log p(y|x)')
@@ -83,7 +83,12 @@ class _Loss:
         ('optimal', 'class', 'independent'))
     energy_scale:float = _opt(
         1., 'multiplies the energy in that regression; a sixty-fourth of the pixels is usual')
-    # not in the paper, off; times in iterations
+
+
+# %% ../nbs/10_config.ipynb #config-restraints
+@dataclass(frozen=True)
+class _Restraints:
+    "What holds the terms in check; not in the paper, off; times in iterations."
     px_delay:int = _opt(0, 'iterations of cross-entropy alone before log p(x) comes in')
     px_ramp:int = _opt(0, 'iterations over which px_weight then rises from 0')
     energy_l2:float = _opt(0., 'penalty on the mean squared energies of data and samples')
@@ -378,7 +383,8 @@ def _check(
 
 # a dataclass takes the fields of its last base first, hence the order
 @dataclass(frozen=True)
-class Config(_Run, _Guard, _Optimization, _Images, _Buffer, _Sampler, _Loss, _Network):
+class Config(_Run, _Guard, _Optimization, _Images, _Buffer, _Sampler, _Restraints, _Loss,
+             _Network):
     """Everything a run depends on.
 
     Frozen: change it with `dataclasses.replace` or `preset(name, field=value)`."""

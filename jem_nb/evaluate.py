@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_lowered', 'to_hex', 'from_hex', 'measure_clean',
-           'histograms', 'measure_ood', 'ood_sets', 'sample_start', 'sampler_steps', 'class_samples', 'knows_classes',
+           'histograms', 'measure_ood', 'ood_sets', 'sample_start', 'sampler_steps', 'knows_classes', 'class_samples',
            'fresh_samples', 'judge', 'judge_samples', 'measure_samples', 'measure_robustness', 'nearest',
            'measure_distal', 'evaluate_model']
 
@@ -197,6 +197,12 @@ def sampler_steps(
     "How many SGLD steps make a sample from a fresh start."
     return 0 if cfg.init == 'flow' and not needs_samples(cfg) else n_steps
 
+def knows_classes(
+    cfg:Config, # a recipe
+)->bool:
+    "Whether a term of the loss sees labels; else E(x,y) means nothing, only E(x) does."
+    return cfg.pyx_weight + cfg.pxy_weight + cfg.match_weight > 0
+
 # %% ../nbs/27_evaluate.ipynb #class-samples
 def class_samples(
     model,            # EnergyClassifier
@@ -219,12 +225,6 @@ def class_samples(
     x = sgld(model, x0, n_steps, cfg.step_size, cfg.noise_scale, None if free else y, g,
              cfg.grad_clamp, cfg.state_clamp, autocast)
     return x.clamp(-1, 1)
-
-def knows_classes(
-    cfg:Config, # a recipe
-)->bool:
-    "Whether a term of the loss sees labels; else E(x,y) means nothing, only E(x) does."
-    return cfg.pyx_weight + cfg.pxy_weight + cfg.match_weight > 0
 
 def fresh_samples(
     model,           # EnergyClassifier

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from .config import Config, rng
 from .data import ImageSet
-from .detector import SCORES, scores_of
+from .detector import scores_of
 from .energy import EnergyClassifier
 from .ood import log_p_x
 from .sgld import frozen, sgld

@@ -12,7 +12,13 @@ from scipy.stats import beta, norm
 from torch import Generator, Tensor, nn
 from .sgld import frozen
 
-# %% ../nbs/67_smoothing.ipynb #certify
+# %% ../nbs/67_smoothing.ipynb #certificate
+def _check_smoothing(sigma, alpha, n_choose, n_bound, batch_size): # ValueError
+    if not sigma > 0: raise ValueError(f'sigma={sigma}: noise above 0 is wanted')
+    if not 0 < alpha < 1: raise ValueError(f'alpha={alpha}: a chance between 0 and 1 is wanted')
+    if min(n_choose, n_bound, batch_size) < 1:
+        raise ValueError('n_choose, n_bound and batch_size: at least 1 of each is wanted')
+
 class Certificate(NamedTuple):
     "What the smoothed classifier says, and how far it holds."
     label:Tensor  # (n,), int64; −1 where it abstains
@@ -30,6 +36,7 @@ def _votes(model, x, sigma, n, batch_size, generator): # answers under noise, of
         left -= m
     return counts.cpu()
 
+# %% ../nbs/67_smoothing.ipynb #certify
 def certify(
     model:nn.Module,     # images in [-1, 1] → logits
     x:Tensor,            # images, (n, *d)
@@ -43,10 +50,7 @@ def certify(
 )->Certificate:
     """Randomized smoothing (arXiv:1902.02918), image by image. Raises `ValueError` for what is
     no noise, no chance or no number of draws."""
-    if not sigma > 0: raise ValueError(f'sigma={sigma}: noise above 0 is wanted')
-    if not 0 < alpha < 1: raise ValueError(f'alpha={alpha}: a chance between 0 and 1 is wanted')
-    if min(n_choose, n_bound, batch_size) < 1:
-        raise ValueError('n_choose, n_bound and batch_size: at least 1 of each is wanted')
+    _check_smoothing(sigma, alpha, n_choose, n_bound, batch_size)
     labels, radii, shares = [], [], []
     with frozen(model):
         for one in x:

@@ -522,6 +522,13 @@ def walk_chains(
     )
     return x, y, slots
 
+# %% ../nbs/18_step.ipynb #directions
+def _directions(state, cfg, batch, images, p): # unit vectors, (n, k)
+    g = rng(cfg.seed, 'directions', state.step, *_own_names(state, p), device=p.device)
+    shape = len(batch.x_data), len(images.classes)
+    v = torch.empty(shape, device=p.device).normal_(generator=g)
+    return torch.nn.functional.normalize(v)
+
 # %% ../nbs/18_step.ipynb #draw
 def _update_norms_(state, cfg, batch, p):
     "Running statistics from the real images; then batch norm stays in evaluation mode."
@@ -531,12 +538,6 @@ def _update_norms_(state, cfg, batch, p):
         p.mean_(m.running_mean)
         p.mean_(m.running_var)
         m.eval()
-
-def _directions(state, cfg, batch, images, p): # unit vectors, (n, k)
-    g = rng(cfg.seed, 'directions', state.step, *_own_names(state, p), device=p.device)
-    shape = len(batch.x_data), len(images.classes)
-    v = torch.empty(shape, device=p.device).normal_(generator=g)
-    return torch.nn.functional.normalize(v)
 
 def draw_batch(
     state:RunState,  # batch norm's running statistics change; chains of init='flow', once

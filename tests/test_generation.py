@@ -2,7 +2,8 @@
 import torch
 
 import jem_nb  # noqa: F401 (before torchmetrics)
-from jem_nb.generation import InceptionExtractor, frechet_distance, frechet_interval, kernel_distance
+from jem_nb.generation import (InceptionExtractor, frechet_distance, frechet_interval,
+    kernel_distance)
 
 
 def randn(*shape): return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).double()

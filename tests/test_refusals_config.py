@@ -16,6 +16,7 @@ from jem_nb.config import (
 )
 
 SMOOTH = dict(match_weight=1., activation='silu')
+RESNET = dict(network='resnet', depth=8, norm='batch', activation='relu')
 FIELDS = { # what is wrong with the fields: the fields, the exception, a part of the message
     # one field
     'chance above 1': (dict(reinit_prob=1.5), ValueError, 'reinit_prob'),
@@ -38,8 +39,7 @@ FIELDS = { # what is wrong with the fields: the fields, the exception, a part of
     'a CIFAR ResNet without batch norm': (
         dict(network='resnet', depth=8), ValueError, 'set norm="batch" and activation="relu"'),
     'a wide CIFAR ResNet': (
-        dict(network='resnet', depth=8, norm='batch', activation='relu', width=2), ValueError,
-        'set width=1'),
+        RESNET | dict(width=2), ValueError, 'set width=1'),
     # the terms of the loss
     'no term': (dict(px_weight=0, pyx_weight=0), ValueError, 'nothing would be learned'),
     'nothing until log p(x)': (dict(px_delay=5, pyx_weight=0), ValueError, 'px_delay=0'),
