@@ -560,7 +560,8 @@ def figures_table(
     rows = [f.row for f in figures or ALL_FIGURES]
     return model_table(records, models, rows, ('WRN', 'JEM'), live=False)
 
-LARGER = { # presets beyond the digits, and where the paper's accuracy for them stands
+LARGER = { # presets, and where the paper's accuracy for them stands
+    'digits': None,
     'mnist_14': None,
     'mnist': None,
     'cifar10_16': None,
@@ -570,7 +571,7 @@ LARGER = { # presets beyond the digits, and where the paper's accuracy for them 
 }
 
 def larger_table()->Table:
-    "The JEM's accuracy at each larger preset, or that it has not been run."
+    "The JEM's accuracy at each preset, or that it has not been run."
     rows = []
     for preset, key in LARGER.items():
         runs = select(read_records(preset), preset=preset, model='jem')
@@ -579,17 +580,15 @@ def larger_table()->Table:
     return Table(('preset', 'accuracy of the JEM, %', 'paper'), rows)
 
 def results_block(
-    flagship:list, # records of the preset whose models have equal seeds
-    records:list,  # of the digits experiment
+    records:list,  # of the preset FLAGSHIP
 )->str:            # Markdown
     "The README's results, rendered from records."
     status = [r['status'] for r in records]
     runs = ', '.join(f'{status.count(s)} {s}' for s in STATUSES)
     note = (f'{len(records)} runs: {runs}. The paper\'s columns are other data at another scale; '
             'they show the direction of its effects.')
-    first = figures_table(flagship, OF_FLAGSHIP, (*COLUMNS[:3], 'matched'))
-    tables = first, figures_table(records, FIVE), note, larger_table()
-    return '\n\n'.join(map(str, tables))
+    first = figures_table(records, OF_FLAGSHIP, COLUMNS[:3])
+    return '\n\n'.join(map(str, (first, note, larger_table())))
 
 # %% ../nbs/20_results.ipynb #readme
 _MARKS = '<!-- results: rendered from data/results, do not edit -->', '<!-- end of results -->'
@@ -619,7 +618,7 @@ def main(
 )->int:        # exit status
     "python -m jem_nb.results readme [--check]"
     a = _arguments(argv)
-    block = results_block(read_records(FLAGSHIP), read_records('digits'))
+    block = results_block(read_records(FLAGSHIP))
     readme = project_data().parent / 'README.md'
     if a.what == 'show':
         print(block)

@@ -31,16 +31,16 @@ def test_order():
     "Records, options and positional arguments follow the groups in this order."
     places = {
         'dataset': 0,
-        'px_weight': 7,
-        'n_steps': 21,
-        'n_chains': 27,
-        'holdout': 33,
-        'optimizer': 42,
-        'retries': 55,
-        'seed': 58,
+        'px_weight': 8,
+        'n_steps': 24,
+        'n_chains': 30,
+        'holdout': 36,
+        'optimizer': 45,
+        'retries': 58,
+        'seed': 61,
     }
     assert {name: FIELDS.index(name) for name in places} == places
-    assert len(FIELDS) == 65 and FIELDS[-1] == 'keep_ckpts'
+    assert len(FIELDS) == 68 and FIELDS[-1] == 'keep_ckpts'
 
 
 def test_every_field_is_an_option():

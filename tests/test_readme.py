@@ -62,9 +62,11 @@ def paragraph(start):
 
 def test_what_speaks_against_the_jem_is_said():
     "For each figure of the README and each model that is better: its mean and the JEM's."
-    from jem_nb.results import FIVE, better_than, read_records
+    from jem_nb.results import (COLUMNS, FIVE, FLAGSHIP, OF_FLAGSHIP, better_than, read_records)
     said = set(NUMBER.findall(paragraph('What speaks against it')))
-    for title, other, theirs, ours in better_than(read_records('digits'), figures=FIVE):
+    shown = [r for r in read_records(FLAGSHIP) if r['model'] in COLUMNS[:3]]
+    lost = better_than(shown, figures=OF_FLAGSHIP)
+    for title, other, theirs, ours in lost + better_than(read_records('digits'), figures=FIVE):
         assert theirs.shown(theirs.mean) in said, (title, other)
         assert ours.shown(ours.mean) in said, (title, other)
 
@@ -73,7 +75,7 @@ def test_numbers_against_are_in_the_records():
     "Each 'a against b' of that paragraph is a comparison that the records hold."
     from jem_nb.results import better_than, read_records
     found = {}
-    for preset in ('digits', 'mnist', 'cifar10_16'):
+    for preset in ('digits', 'mnist_14', 'mnist', 'cifar10_16'):
         for _, _, theirs, ours in better_than(read_records(preset)):
             found.setdefault(theirs.shown(theirs.mean), set()).add(ours.shown(ours.mean))
     said = re.findall(r'(\d+\.\d+) against (\d+\.\d+)', paragraph('What speaks against it'))
@@ -88,6 +90,24 @@ def test_matched_model_is_counted():
     ahead = [title for title, other, *_ in better_than(records) if other == 'matched']
     words = f'is ahead in {len(ahead)} of {len(measured_figures(records))} figures'
     assert words in paragraph('What speaks against it')
+
+
+def test_what_speaks_for_the_jem_is_counted():
+    "In how many figures of the flagship it is ahead; its calibration on CIFAR-10."
+    from jem_nb.results import FLAGSHIP, better_than, measured_figures, over_seeds, read_records
+    records, text = read_records(FLAGSHIP), paragraph('What speaks for the JEM')
+    def ahead(other): # of how many figures that both have
+        pair = [r for r in records if r['model'] in ('jem', other)]
+        def has(f, m):
+            return over_seeds([r for r in pair if r['model'] == m], *f.row[1:4]).values
+        both = [f for f in measured_figures(pair) if has(f, 'jem') and has(f, other)]
+        return len(better_than(pair, other, both)), len(both)
+    (wrn, n), (norm, _) = ahead('baseline'), ahead('baseline_bn')
+    assert f'ahead of the plain WRN in {wrn} of {n} figures and of batch norm in {norm}' in text
+    by_model = {r['model']: r['metrics']['test'] for r in read_records('trust')
+                if r['preset'] == 'cifar10_16'}
+    for model in ('jem', 'baseline'): assert f"{100 * by_model[model]['ece']:.2f}" in text
+    assert by_model['jem']['n'] == 10_000
 
 
 def test_no_placeholders():
