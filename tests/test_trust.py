@@ -1,4 +1,4 @@
-"Refusals and plumbing of 60_calibration_measures, 61_shift, 62_people and 63_scores."
+"Refusals and plumbing of the room of trust, 60_calibration_measures to 67_smoothing."
 import sys
 
 import pytest
@@ -14,7 +14,10 @@ from jem_nb.energy import EnergyClassifier
 from jem_nb.ood_family import as_detector, family, pytorch_ood, refinement_gain, score_by
 from jem_nb.people import cross_entropy, human_shares
 from jem_nb.shift import CORRUPTIONS, LEVELS, corrupted
+from jem_nb.smoothing import certify
 from jem_nb.train import load_pretrained
+from jem_nb.unit_box import DataUnits
+from jem_nb.worst_case import moved_score
 
 
 def seeded(): return torch.Generator().manual_seed(0)
@@ -165,3 +168,65 @@ def test_the_gain_of_no_walk(jem, images):
     assert torch.equal(*ends[:2]) and not torch.equal(*ends[1:])
     noise = torch.rand(images.shape, generator=rng(0, 'noise')) * 2 - 1
     assert refinement_gain(jem[0], cfg, noise).mean() < ends[0].mean() # noise gains more
+
+
+# ---- the worst case, other units, certificates ----
+
+@pytest.mark.parametrize('how, message', [
+    (dict(method='log_p'), 'no score .log_p.'),
+    (dict(eps=-.1), 'at least 0 is wanted'),
+    (dict(eps=float('nan')), 'at least 0 is wanted'),
+])
+def test_what_cannot_be_moved(jem, images, how, message):
+    with pytest.raises(ValueError, match=message):
+        moved_score(jem[0], images, generator=seeded(), **how)
+
+
+def test_images_outside_the_box_are_not_moved(jem, images):
+    with pytest.raises(ValueError, match=r'in \[-1, 1\]'):
+        moved_score(jem[0], 1.5 * images, generator=seeded())
+
+
+@pytest.mark.parametrize('method', ['log_p_x', 'max_p_y', 'max_logit'])
+def test_a_wider_attack_reaches_as_far(jem, images, method):
+    "Raised is above the score itself, lowered below, and neither leaves the model changed."
+    before = [p.clone() for p in jem[0].parameters()]
+    def moved(eps, up): return moved_score(jem[0], images, method, eps, up, 5, generator=seeded())
+    own = moved(0., True)
+    assert torch.equal(own, moved(0., False)) and own.dtype == torch.float64
+    assert (moved(.02, True) >= own).all() and (moved(.02, False) <= own).all()
+    assert moved(.1, True).mean() > moved(.02, True).mean() > own.mean()
+    assert all(torch.equal(a, b) for a, b in zip(before, jem[0].parameters()))
+    assert all(p.requires_grad for p in jem[0].parameters())
+
+
+def test_a_std_of_zero():
+    with pytest.raises(ValueError, match='numbers above 0 are wanted'):
+        DataUnits(torch.nn.Identity(), (0.,), (0.,))
+
+
+@pytest.mark.parametrize('how, message', [
+    (dict(sigma=0.), 'noise above 0'), (dict(alpha=0.), 'a chance between'),
+    (dict(alpha=1.), 'a chance between'), (dict(n_bound=0), 'at least 1 of each'),
+    (dict(batch_size=0), 'at least 1 of each'),
+])
+def test_no_certificate(jem, images, how, message):
+    how = dict(sigma=.25) | how
+    with pytest.raises(ValueError, match=message):
+        certify(jem[0], images[:1], generator=seeded(), **how)
+
+
+class Coin(torch.nn.Module): # class 0 as often as class 1
+    def forward(self, x): return torch.stack([x.flatten(1)[:, 0], -x.flatten(1)[:, 0]], 1)
+
+
+def test_who_cannot_decide_abstains():
+    found = certify(Coin(), torch.zeros(3, 4), .5, n_bound=400, generator=seeded())
+    assert found.label.tolist() == [-1] * 3 and found.radius.tolist() == [0.] * 3
+    assert (found.share < .5).all()
+
+
+def test_how_the_draws_are_batched_does_not_matter(jem, images):
+    a, b = (certify(jem[0], images[:2], .25, 20, 60, batch_size=size, generator=seeded())
+            for size in (60, 20))
+    assert torch.equal(a.label, b.label) and (a.share - b.share).abs().max() < .1
