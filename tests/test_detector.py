@@ -65,11 +65,13 @@ def test_a_file_without_one(model, tmp_path):
     assert torch.equal(tensors['weight'], model.model.weight)
 
 
-@pytest.mark.parametrize('x', ['digits', torch.zeros(3, 4, dtype=torch.uint8), torch.zeros(0, 4)],
-                         ids=['no tensor', 'bytes', 'empty'])
-def test_what_is_no_images(model, x):
-    with pytest.raises((TypeError, ValueError), match='float tensor|n > 0 is wanted'):
-        scores_of(model, x)
+@pytest.mark.parametrize('x, error, message', [
+    ('digits', TypeError, 'x must be a float tensor'),
+    (torch.zeros(3, 4, dtype=torch.uint8), TypeError, 'x must be a float tensor'),
+    (torch.zeros(0, 4), ValueError, r'shape \(0, 4\): \(n, \*d\) with n > 0 is wanted'),
+], ids=['no tensor', 'bytes', 'empty'])
+def test_what_is_no_images(model, x, error, message):
+    with pytest.raises(error, match=message): scores_of(model, x)
 
 
 def test_a_score_that_a_later_version_dropped(model):
