@@ -32,8 +32,9 @@ class _Network:
     dataset:str = _opt('cifar10', 'data set, a name that jem_nb.data.load knows')
     network:str = _opt(
         'wrn',
-        'kind of network: the Wide ResNet, or the CIFAR ResNet of arXiv:1512.03385',
-        ('wrn', 'resnet'))
+        'kind of network: the Wide ResNet, the CIFAR ResNet of arXiv:1512.03385, '
+        'or a module of your own, which is given to train',
+        ('wrn', 'resnet', 'own'))
     # its size, in layers and in multiples of 16, 32 and 64 channels
     depth:int = _opt(28, 'layers, 6n+4 of the Wide ResNet, 6n+2 of the CIFAR ResNet')
     width:int = _opt(10, 'widening factor of the Wide ResNet')
@@ -322,7 +323,7 @@ _SLOPE_RULES = ( # (whether the configuration c, which has slope_weight, is wron
 )
 
 _MATCH_RULES = ( # (whether the configuration c, which matches, is wrong, message)
-    (lambda c: c.activation in ('leaky_relu', 'relu'),
+    (lambda c: c.network != 'own' and c.activation in ('leaky_relu', 'relu'),
      'match_weight differentiates the network twice, and {c.activation} is straight nearly '
      'everywhere: set activation="silu", "gelu" or "softplus"'),
     (lambda c: c.norm == 'batch',
@@ -759,7 +760,11 @@ def _nearest_option(message, known): # ' (did you mean …?)', or '' where no op
     return _did_you_mean(wrong[0].replace('_', '-'), known) if wrong else ''
 
 class OneLineParser(argparse.ArgumentParser):
-    "An ArgumentParser that refuses in one line and names the nearest option."
+    """An ArgumentParser that refuses in one line and names the nearest option. An abbreviated
+    option is refused: --n-step would start a whole run with another n_steps."""
+    def __init__(self, *args, allow_abbrev=False, **how):
+        super().__init__(*args, allow_abbrev=allow_abbrev, **how)
+
     def error(self, message):
         parsers = list(_with_commands(self))
         known = [o for p in parsers for o in p._option_string_actions if o.startswith('--')]

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SETS', 'MADE_SETS', 'AVERAGED', 'to_unit', 'to_uint8', 'ImageSet', 'resize', 'split_indices', 'data_root',
-           'unknown_name', 'available', 'load', 'show_images', 'OOD_SETS', 'load_ood', 'augment', 'add_noise']
+           'unknown_name', 'available', 'load', 'fingerprint', 'said_set', 'show_images', 'OOD_SETS', 'load_ood',
+           'augment', 'add_noise']
 
 # %% ../nbs/11_data.ipynb #imports
 import difflib, gzip, hashlib, io, json, os, pickle, re, zipfile
@@ -482,6 +483,31 @@ def load(
     if name == 'celeba': y, names = torch.full_like(y, -1), () # its labels are persons, not classes
     if name in AVERAGED: x = _resize(x, AVERAGED[name][1])
     return ImageSet(x, y, name, split, entry['classes'] if names is None else names, source)
+
+# %% ../nbs/11_data.ipynb #fingerprint
+def fingerprint(
+    images:ImageSet, # any set
+)->dict:             # name, split, n, shape, classes, sha256
+    "Which images these are: a hash of all labels and of at most 4096 images, evenly spread."
+    some = torch.linspace(0, len(images) - 1, min(len(images), 4096)).long()
+    found = hashlib.sha256(images.y.cpu().numpy().tobytes())
+    found.update(images.x[some.to(images.x.device)].cpu().contiguous().numpy().tobytes())
+    return dict(
+        name=images.name,
+        split=images.split,
+        n=len(images),
+        shape=list(images.x.shape[1:]),
+        classes=list(images.classes),
+        sha256=found.hexdigest()[:16],
+    )
+
+def said_set(
+    known:dict, # as fingerprint gives it
+)->str:         # for a message
+    "A set in a few words."
+    size, names = '×'.join(map(str, known['shape'])), known['classes']
+    listed = ', '.join(names[:3]) + (', …' if len(names) > 3 else '')
+    return f'{known["name"]} {known["split"]} ({known["n"]} images of {size}; {listed})'
 
 # %% ../nbs/11_data.ipynb #show-code
 def show_images(

@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from .energy import EnergyClassifier, energy_from_logits
 from .precision import choose
 from .config import Config, rng
-from .data import SETS, ImageSet, add_noise, augment, to_unit
+from .data import SETS, ImageSet, add_noise, augment, fingerprint, to_unit
 from .wrn import CifarResNet, WideResNet
 from .sgld import batch_statistics, sgld
 from jem_nb.buffer import (MixedInit, ReplayBuffer, fit_gaussian_init, normal_init, take_shard,
@@ -40,6 +40,7 @@ def architecture(
     size = dict(depth=cfg.depth, n_classes=k, channels=images.x.shape[1],
                 image_size=images.x.shape[-1])
     if cfg.network == 'resnet': return dict(size, network='resnet')
+    if cfg.network == 'own': return dict(size, depth=0, network='own')
     return dict(size, width=cfg.width, norm=cfg.norm, activation=cfg.activation,
                 dropout=cfg.dropout)
 
@@ -50,7 +51,11 @@ def build_model(
     seed:int=0,       # of the first weights
     device='cpu',     # where the network lives
 )->EnergyClassifier:  # fresh weights, a function of arch and seed alone
-    "A network read as an energy-based model. Global random state is left as it was."
+    """A network read as an energy-based model. Global random state is left as it was.
+    Raises `ValueError` for a network that is not built here."""
+    if arch.get('network') == 'own':
+        raise ValueError('this network is a module of somebody\'s own, which is not built here: '
+                         'jem_nb.load reads a saved model, train takes the module as model=')
     kind = _KINDS[arch.get('network', 'wrn')]
     arguments = {k: v for k, v in arch.items() if k != 'network'}
     first = rng(seed, 'weights').initial_seed()
@@ -72,13 +77,14 @@ def settled(
 # %% ../nbs/18_step.ipynb #check-images
 def _wrong_images(cfg, train, valid): # yields complaints about number, size and channels
     n, k, (h, w) = len(train), len(train.classes), train.x.shape[2:]
-    size = f'{train.name} has images of {h}×{w} pixels'
+    size, ours = f'{train.name} has images of {h}×{w} pixels', cfg.network != 'own'
     if k < 2: yield f'{train.name} has {k} classes: a classifier needs two at least'
     if cfg.batch_size > n:
         yield (f'batch_size={cfg.batch_size} exceeds the {n} images of the training split: '
                'make it smaller')
-    if h != w: yield f'{size}: the network wants square ones, resize or crop them'
-    if h < 4: yield f'{size}: the network halves them twice and needs 4 at least, enlarge them'
+    if ours and h != w: yield f'{size}: the network wants square ones, resize or crop them'
+    if ours and h < 4:
+        yield f'{size}: the network halves them twice and needs 4 at least, enlarge them'
     if cfg.pad >= h:
         yield f'pad={cfg.pad} for images of {h} pixels: reflection needs less, make it smaller'
     if valid.x.shape[1:] != train.x.shape[1:] or len(valid.classes) != k:
@@ -128,7 +134,13 @@ def _tight_clamp(cfg): # what is said then
             'can follow, and the model may take the noise for the data; '
             f'give room, state_clamp={1 + 4 * cfg.data_noise:g} (see 44_noise)')
 
-def _wrong_buffer(cfg, train, world): # yields complaints about how chains are shared
+_MOST_GAUSSIAN = 4e9 # bytes of the Gaussians of a start
+
+def _wrong_buffer(cfg, train, world): # yields complaints about how chains start and are shared
+    size = 4 * len(train.classes) * train.x[0].numel() ** 2
+    if cfg.init in ('informative', 'mixed') and size > _MOST_GAUSSIAN:
+        yield (f'init={cfg.init!r} would keep a covariance of all pixels for each class, '
+               f'{size / 1e9:.0f} GB for these images: set init="uniform", or make them smaller')
     blocks = len(train.classes) if cfg.class_cond else 1
     if cfg.buffer_size % (world * blocks):
         yield (f'buffer_size={cfg.buffer_size} cannot be shared by {blocks} class blocks and '
@@ -311,6 +323,8 @@ class RunState:
     forward:nn.Module           # batches → logits, averaging gradients over the processes
     ema:AveragedModel|None = None
     labelled:Tensor|None = None # images whose labels are seen; None: all
+    arch:dict = dataclasses.field(default_factory=dict) # what the network is made of
+    data:dict = dataclasses.field(default_factory=dict) # fingerprint of the training split
     step:int = 0
     best:float = -1.            # best accuracy on the validation split so far
     curve:list = dataclasses.field(default_factory=list)
@@ -354,6 +368,12 @@ class Logits(nn.Module):
             return real + [self.net(b).float() for b in batches[n_real:]]
 
 # %% ../nbs/18_step.ipynb #chain-starts
+_MOST_FITTED = 100_000 # images that the Gaussians of a start are fitted to
+
+def _at_most(n, which): # of an index tensor, spread evenly
+    if len(which) <= n: return which
+    return which[torch.linspace(0, len(which) - 1, n).long()]
+
 def chain_starts(
     cfg:Config,      # the recipe
     images:ImageSet, # the training split, for starts at Gaussians
@@ -362,8 +382,8 @@ def chain_starts(
     "Where the chains of a recipe start."
     if cfg.init == 'flow': return normal_init
     if cfg.init == 'uniform': return uniform_init
-    seen = images.y >= 0
-    init = fit_gaussian_init(images.unit()[seen], images.y[seen], len(images.classes))
+    seen = images.take(_at_most(_MOST_FITTED, (images.y >= 0).nonzero()[:, 0]))
+    init = fit_gaussian_init(seen.unit(), seen.y, len(images.classes))
     init = init.to(device)
     return MixedInit(uniform_init, init) if cfg.init == 'mixed' else init
 
@@ -377,14 +397,23 @@ def _first_chains(cfg, images, p): # this process's part of the buffer
     if p.world > 1: buffer.x = take_shard(buffer.x, k, p.rank, p.world)
     return buffer
 
+def _first_model(cfg, arch, own, p): # own: a module, or None
+    if (own is None) == (cfg.network == 'own'):
+        raise ValueError(f'network={cfg.network!r} and the module {type(own).__name__}: '
+                         "a module of one's own and network='own' go together")
+    if own is None: return build_model(arch, cfg.seed, p.device)
+    return EnergyClassifier(own).to(p.device)
+
 def start_state(
     cfg:Config,              # the recipe
     images:ImageSet,         # the training split
     p:Processes=Processes(), # which process this is
+    own:nn.Module=None,      # the network where network='own': trained in place
 )->RunState:
     "The state before the first step: a function of the recipe, the data and the process alone."
-    cfg = settled(cfg, p)
-    model = build_model(architecture(cfg, images), cfg.seed, p.device)
+    cfg, arch = settled(cfg, p), architecture(cfg, images)
+    arch |= getattr(own, 'arch', {}) # what makes it again
+    model = _first_model(cfg, arch, own, p)
     if cfg.channels_last: model.to(memory_format=torch.channels_last)
     if cfg.compile: model.model.compile(dynamic=False) # a kernel for each shape that is met
     buffer = _first_chains(cfg, images, p) if needs_samples(cfg) else None
@@ -393,8 +422,10 @@ def start_state(
         gpus = [torch.device(p.device).index] if p.device.startswith('cuda') else None
         forward = DistributedDataParallel(forward, device_ids=gpus)
     return RunState(model, make_optimizer(cfg, model), buffer, forward,
-                    make_ema(cfg, model.model), labelled_indices(cfg, images))
+                    make_ema(cfg, model.model), labelled_indices(cfg, images),
+                    arch, fingerprint(images))
 
+# %% ../nbs/18_step.ipynb #eval-model
 def eval_model(
     state:RunState,
 )->EnergyClassifier: # of the running mean of the weights where one is kept, else of the weights
@@ -446,7 +477,7 @@ def _own_names(state, p): # what tells this try's and this process's streams fro
 @contextmanager
 def _dropout_stream(cfg, state, p):
     "Dropout draws from torch's global generators: they get this step's stream, for a while."
-    if not cfg.dropout:
+    if not cfg.dropout and cfg.network != 'own': # who knows what draws in a network of one's own
         yield
         return
     cuda = p.device.startswith('cuda')

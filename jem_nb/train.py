@@ -20,13 +20,13 @@ import jem_nb
 from .precision import choose, times_slower, uncrowded
 from .config import (ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options,
     config_from_options, seed_shift)
-from .data import ImageSet, load, to_uint8, to_unit
+from .data import ImageSet, fingerprint, load, said_set, to_uint8, to_unit
 from .buffer import join_shards, take_shard
 from jem_nb.checkpoint import (CheckpointError, atomic_write, checkpoints, load_checkpoint,
     newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint,
     unpack_optimizer)
 from .distributed import Processes, give_back_memory, keep_memory, processes
-from .step import (Guard, RunState, accuracy, architecture, build_model, check_data,
+from .step import (Guard, RunState, accuracy, build_model, check_data,
     eval_model, is_healthy, make_optimizer, n_chains, needs_samples, reason_for_alarm_, settled,
     start_state, train_step)
 
@@ -63,18 +63,35 @@ def save_state(
         config=dataclasses.asdict(cfg),
         optimizer=opt_meta,
         guard=dataclasses.asdict(state.guard),
+        data=state.data,
     )
     save_checkpoint(path, tensors, meta | {k: getattr(state, k) for k in _KEPT})
     prune_checkpoints(folder, cfg.keep_ckpts)
     return path
 
-# %% ../nbs/19_train.ipynb #restore-state
+# %% ../nbs/19_train.ipynb #restore-checks
 def _other_fields(cfg, saved): # {field: value} of a saved recipe that is not this one
     now, was = dataclasses.asdict(cfg), {**dataclasses.asdict(Config()), **saved}
     was = {k: tuple(v) if isinstance(v, list) else v for k, v in was.items()} # JSON has no tuples
     must_agree = [k for k in was if k in now and k not in (*WATCHED, *ARITHMETIC)]
     return {k: was[k] for k in must_agree if was[k] != now[k]}
 
+def _check_images(state, meta): # raise where the checkpoint has seen other images
+    was, now = meta.get('data'), state.data # none in the first checkpoints
+    if was and (was['sha256'], was['shape']) != (now['sha256'], now['shape']):
+        raise CheckpointError(f'the checkpoint was made with {said_set(was)}, '
+                              f'these are {said_set(now)}: give those, or another folder')
+
+def _load_network_(state, tensors): # weights, and their running mean
+    try:
+        state.model.model.load_state_dict(_under('model', tensors))
+        if state.ema is not None: state.ema.load_state_dict(_under('ema', tensors))
+    except RuntimeError as e:
+        raise CheckpointError('the checkpoint belongs to another network than this '
+                              f'{type(state.model.model).__name__}: give that one, '
+                              'or another folder') from e
+
+# %% ../nbs/19_train.ipynb #restore-state
 def restore_state_(
     state:RunState,          # receives the content
     cfg:Config,              # the recipe
@@ -82,13 +99,14 @@ def restore_state_(
     meta:dict,               # likewise
     p:Processes=Processes(), # which part of the chains is this one's
 ):
-    "Put a checkpoint's content into a state. Raises `CheckpointError` for another recipe."
+    """Put a checkpoint's content into a state. Raises `CheckpointError` for another recipe, other
+    images or another network."""
     if other := _other_fields(cfg, meta['config']):
         made_with = ', '.join(f'{k}={v!r}' for k, v in other.items())
         raise CheckpointError(f'the checkpoint was made with {made_with}: '
                               'use those, another folder, or --resume never')
-    state.model.model.load_state_dict(_under('model', tensors))
-    if state.ema is not None: state.ema.load_state_dict(_under('ema', tensors))
+    _check_images(state, meta)
+    _load_network_(state, tensors)
     unpack_optimizer(state.opt, tensors, meta['optimizer'])
     if state.buffer is not None:
         mine = take_shard(tensors['buffer'], _class_slots(state), p.rank, p.world)
@@ -292,7 +310,12 @@ def save_weights(
     tensors = _named('model', eval_model(state).model.state_dict())
     if keep_buffer and state.buffer is not None: tensors['buffer'] = _whole_buffer(state, p)
     if not p.first: return Path(path)
-    meta = dict(arch=architecture(cfg, images), config=dataclasses.asdict(cfg), step=state.step)
+    meta = dict(
+        arch=state.arch,
+        config=dataclasses.asdict(cfg),
+        step=state.step,
+        data=fingerprint(images),
+    )
     return save_checkpoint(path, tensors, meta)
 
 # %% ../nbs/19_train.ipynb #loop-class
@@ -306,6 +329,7 @@ class _Loop:
     folder:Path  # of the run
     bar:object   # a tqdm
     board:object # TensorBoard's writer, or None
+    on_row:object # called with each row of the curve, or None
     p:Processes
 
     @property
@@ -314,10 +338,16 @@ class _Loop:
     @property
     def row_every(self): return max(1, self.cfg.n_epochs * self.per_epoch // 200)
 
-def _new_loop(state, cfg, splits, total, folder, progress, p):
+def _new_loop(state, cfg, splits, total, folder, progress, on_row, p):
     bar = _run_bar(cfg, total, state.step, progress and p.first)
     board = _board(folder, state.step) if p.first else None
-    return _Loop(state, cfg, splits, total, folder, bar, board, p)
+    return _Loop(state, cfg, splits, total, folder, bar, board, on_row if p.first else None, p)
+
+# %% ../nbs/19_train.ipynb #add-row
+def _tell(loop, row): # whoever looks on: TensorBoard, and the caller of train
+    for name, value in row.items():
+        if loop.board and name != 'step': loop.board.add_scalar(name, value, row['step'])
+    if loop.on_row: loop.on_row(dict(row))
 
 def _add_row(loop): # a row of the curve, for all who look on
     s = loop.state
@@ -326,9 +356,7 @@ def _add_row(loop): # a row of the curve, for all who look on
     s.curve.append(row)
     _show_row(loop.bar, row, len(s.alarms))
     if loop.p.first: _write_curve(s.curve, loop.folder)
-    if not loop.board: return
-    for name, value in row.items():
-        if name != 'step': loop.board.add_scalar(name, value, s.step)
+    _tell(loop, row)
 
 # %% ../nbs/19_train.ipynb #one-step
 def _score(loop): # validation accuracy into the curve; → None, or what is wrong
@@ -337,7 +365,7 @@ def _score(loop): # validation accuracy into the curve; → None, or what is wro
     except ValueError as e: return f'validation: {e}'
     if not s.curve or s.curve[-1]['step'] != s.step: s.curve.append(dict(step=s.step))
     s.curve[-1]['valid_acc'] = acc
-    if loop.board: loop.board.add_scalar('valid_acc', acc, s.step)
+    _tell(loop, dict(step=s.step, valid_acc=acc))
     if acc <= s.best: return None
     s.best = acc
     if cfg.select == 'best':
@@ -493,8 +521,8 @@ def how_to_compute(
     return cfg, [f'{slow}: {cure}']
 
 # %% ../nbs/19_train.ipynb #begin-and-end
-def _begin(cfg, splits, found, p): # found: the newest checkpoint, or None → the state
-    state = start_state(cfg, splits['train'], p)
+def _begin(cfg, splits, own, found, p): # found: the newest checkpoint, or None → the state
+    state = start_state(cfg, splits['train'], p, own)
     if found:
         restore_state_(state, cfg, *found, p)
         if state.step: state.restarts = state.restarts + [state.step]
@@ -520,6 +548,7 @@ def _record(state, cfg, splits, started, status, wrong, valid_acc, p): # what is
         preset=None,
         config=dataclasses.asdict(cfg),
         seed=cfg.seed,
+        data=state.data,
         started=started,
         # what made it
         **provenance(p.device),
@@ -562,10 +591,10 @@ def _steps(cfg, splits): # of the whole schedule; of this call
     whole = cfg.n_epochs * (len(splits['train']) // cfg.batch_size)
     return whole, min(whole, cfg.max_iters or whole)
 
-def _train(cfg, folder, progress, splits, p):
+def _train(cfg, folder, progress, splits, own, on_row, p):
     found = newest_checkpoint(folder, say=print if p.first else _silent)
     cfg, notes = how_to_compute(cfg, _arithmetic(found[1]['config']) if found else None, p)
-    state = _begin(cfg, splits, found, p)
+    state = _begin(cfg, splits, own, found, p)
     whole, total = _steps(cfg, splits)
     out, made = folder / 'model.safetensors', folder / 'record.json'
     if state.step >= total and out.is_file() and made.is_file():
@@ -581,7 +610,7 @@ def _train(cfg, folder, progress, splits, p):
     now = datetime.datetime.now(datetime.timezone.utc)
     say = partial(print, file=sys.stderr) if p.first and progress else _silent
     with uncrowded(_own_update(state, cfg, splits['train']), p.device, say):
-        wrong = _run(_new_loop(state, cfg, splits, total, folder, progress, p))
+        wrong = _run(_new_loop(state, cfg, splits, total, folder, progress, on_row, p))
         if p.first and state.curve: _write_curve(state.curve, folder)
         status = 'complete' if state.step >= whole else 'truncated'
         if wrong: status, valid = 'diverged', None
@@ -592,7 +621,7 @@ def _train(cfg, folder, progress, splits, p):
     p.wait()
     return record
 
-# %% ../nbs/19_train.ipynb #train
+# %% ../nbs/19_train.ipynb #train-around
 @contextmanager
 def _fastest_kernels(): # shapes do not change: let cuDNN look for its fastest
     was = torch.backends.cudnn.benchmark
@@ -608,6 +637,7 @@ def _told_what_stopped(folder): # a full disk, mostly: whatever file it was, the
                       f'({e.strerror or e}); its last checkpoint is whole. Make room, or allow '
                       'writing, and give the same command again', str(folder)) from e
 
+# %% ../nbs/19_train.ipynb #train
 def train(
     cfg:Config,         # the recipe
     folder,             # of this run: checkpoints, curve.csv, record.json, model.safetensors
@@ -615,6 +645,8 @@ def train(
     progress:bool=True, # a bar with the time left, on stderr
     device=None,        # default: a GPU if there is one
     splits:dict=None,   # {'train', 'valid'} ImageSets; default: cfg.dataset
+    model:torch.nn.Module=None, # a network of your own, images in [-1,1] → logits; trained in place
+    on_row=None,        # called with each row of the curve, a dict
 )->dict:                # the record
     """Train to the end of the schedule, or go on from where a run stopped; on all processes
     that torchrun started. Raises `ValueError` for data that does not fit, `CheckpointError`
@@ -624,12 +656,13 @@ def train(
     if resume == 'never' and checkpoints(folder):
         raise CheckpointError(f'{folder} already holds a run: '
                               'choose another folder, or --resume auto to go on')
+    if model is not None: cfg = dataclasses.replace(cfg, network='own')
     splits = splits or {s: load(cfg.dataset, s, holdout=cfg.holdout) for s in ('train', 'valid')}
     keep_memory()
     with processes(device) as p:
         check_data(cfg, splits, p.world)
         with only_run(folder, p), _fastest_kernels(), _told_what_stopped(folder):
-            return _train(cfg, Path(folder), progress, splits, p)
+            return _train(cfg, Path(folder), progress, splits, model, on_row, p)
 
 # %% ../nbs/19_train.ipynb #curve-plot
 def _draw_curve(ax, curve, name, *fmt, **look): # nothing where the curve has no such number
@@ -685,11 +718,16 @@ def _is_first(): return os.environ.get('RANK', '0') == '0' # of the processes th
 
 def run_from_options(
     args:argparse.Namespace, # of a parser that add_train_options prepared
+    splits:dict=None,        # {'train', 'valid'} ImageSets; default: those of the recipe
 )->dict:                     # the record
     "Train as the command line asks; the record names preset and model."
-    cfg = config_from_options(args, args.model)
-    folder = Path(args.out or f'data/runs/{args.preset}-{args.model}-seed{cfg.seed}')
-    record = train(cfg, folder, args.resume, device=args.device)
+    cfg, of = config_from_options(args, args.model), args.preset
+    if splits:
+        of = splits['train'].name
+        cfg = dataclasses.replace(cfg, dataset=of)
+    folder = Path(args.out or f'data/runs/{of}-{args.model}-seed{cfg.seed}')
+    if _is_first(): print(f'the run writes to {folder}', file=sys.stderr)
+    record = train(cfg, folder, args.resume, device=args.device, splits=splits)
     record = dict(record, preset=args.preset, model=args.model)
     if _is_first(): write_json(folder / 'record.json', record)
     return record
