@@ -1,0 +1,236 @@
+"A model that is kept: what goes in, what comes out, and what its folder survives."
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import environment
+from PIL import Image
+from torch import nn
+
+import jem_nb
+from jem_nb.checkpoint import CheckpointError
+from jem_nb.data import load
+from jem_nb.fitting import fit, suggest
+from jem_nb.saved_model import TrainedModel, load_model
+from jem_nb.your_data import Splits, from_tensors
+
+
+@pytest.fixture(scope='module')
+def data():
+    return Splits({split: load('digits', split) for split in ('train', 'valid', 'test')})
+
+
+def small():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 10))
+
+
+SHORT = dict(progress=False, batch_size=64, n_epochs=2, n_steps=2, px_delay=5, px_ramp=5)
+
+
+@pytest.fixture(scope='module')
+def model(data, tmp_path_factory):
+    return fit(small(), data, folder=tmp_path_factory.mktemp('run'), **SHORT)
+
+
+@pytest.fixture(scope='module')
+def saved(model, tmp_path_factory):
+    return model.save(tmp_path_factory.mktemp('kept') / 'digits-small')
+
+
+def test_comes_back(model, saved, data):
+    again = load_model(saved, network=small())
+    a, b = model.predict(data['test']), again.predict(data['test'])
+    assert a.label == b.label and torch.equal(a.energy, b.energy) and torch.equal(a.known, b.known)
+    assert torch.equal(model.sample('3', 2, steps=3), again.sample('3', 2, steps=3))
+    assert torch.equal(again.refine(data['test'].x[:2], 2), model.refine(data['test'].x[:2], 2))
+    assert json.loads((saved / 'config.json').read_text()) == json.loads(json.dumps(again.about))
+
+
+def test_a_network_that_has_no_name_is_asked_for(saved):
+    with pytest.raises(CheckpointError, match='does not name what made its network: pass it'):
+        load_model(saved)
+    with pytest.raises(CheckpointError, match='do not fit the network'):
+        load_model(saved, network=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+
+
+def test_in_a_fresh_process_offline(data, tmp_path):
+    kept = fit('wrn', data, folder=tmp_path / 'run', depth=10, width=1, **SHORT)
+    kept.save_pretrained(tmp_path / 'kept')
+    code = ('import sys, jem_nb, json; from jem_nb.data import load;'
+            'm = jem_nb.TrainedModel.from_pretrained(sys.argv[1]);'
+            'print(json.dumps(m.logits(load("digits", "test").take(5)).tolist()))')
+    done = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'kept')], text=True, cwd=tmp_path,
+                          env=environment(HF_HUB_OFFLINE='1'), capture_output=True, check=True)
+    assert json.loads(done.stdout) == kept.logits(data['test'].take(5)).tolist()
+
+
+def test_the_card_is_one(saved):
+    from huggingface_hub import ModelCard
+    card = ModelCard.load(saved / 'README.md')
+    assert card.data.library_name == 'jem_nb' and 'jem' in card.data.tags
+    for words in ("jem_nb.load('digits-small')", '8×8', 'accuracy', 'not a likelihood'):
+        assert words in card.text
+
+
+def test_a_damaged_file_says_so(model, tmp_path):
+    kept = model.save(tmp_path / 'kept') / 'model.safetensors'
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(CheckpointError, match='truncated or corrupt'): load_model(tmp_path / 'kept')
+    kept.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(CheckpointError, match='checksum'): load_model(tmp_path / 'kept')
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no model at.*digits_jem'): load_model(tmp_path)
+
+
+def test_a_disk_that_refuses_keeps_the_old_model(model, tmp_path, monkeypatch):
+    from jem_nb import saved_model
+    kept = model.save(tmp_path / 'kept')
+    before = (kept / 'model.safetensors').read_bytes()
+    def full(*args): raise OSError(28, 'No space left on device')
+    monkeypatch.setattr(saved_model, 'save_checkpoint', full)
+    with pytest.raises(OSError, match='No space left'): model.save(kept)
+    assert (kept / 'model.safetensors').read_bytes() == before
+    load_model(kept, network=small())
+
+
+# ---- what it takes ----
+
+def test_one_image_in_many_forms(model, data, tmp_path):
+    x = data['test'].x[0]
+    array, file = x[0].numpy(), tmp_path / 'a.png'
+    Image.fromarray(array).save(file)
+    wanted = model.predict(x)
+    assert isinstance(wanted.label, str) and isinstance(wanted.known, bool)
+    floats = x.float() / 127.5 - 1
+    for form in (array, array[..., None], file, str(file), Image.open(file), floats, floats.numpy()):
+        assert model.predict(form).energy == pytest.approx(wanted.energy, abs=1e-5)
+    for several in ([file] * 3, [array] * 3, torch.stack([x] * 3), data['test'].take(3)):
+        assert len(model.predict(several).label) == 3
+
+
+def test_any_size(model):
+    image = Image.fromarray(np.zeros((40, 30, 3), np.uint8))
+    assert model.images(image).shape == (1, 1, 8, 8)
+
+
+BAD = dict(
+    size=(torch.zeros(2, 1, 9, 9), r'prepared images are \(n, 1, 8, 8\)'),
+    range=(torch.full((1, 1, 8, 8), 9.), r'floats of up to 9.*lie in \[-1, 1\]'),
+    nan=(torch.full((1, 1, 8, 8), float('nan')), 'NaN or infinity'),
+    none=([], 'no images'),
+    thing=(3, 'is no image'),
+)
+
+
+@pytest.mark.parametrize('x, words', BAD.values(), ids=BAD)
+def test_what_is_no_image(x, words, model):
+    with pytest.raises(ValueError, match=words): model.predict(x)
+
+
+# ---- what it answers ----
+
+def test_unpacks_and_abstains(model, data):
+    label, confidence, known = model.predict(data['test'], reject=.3)
+    assert known.dtype == torch.bool and ((0 < confidence) & (confidence <= 1)).all()
+    answers = model.predict(data['test'], reject=.3).answer
+    assert [a is None for a in answers] == (~known).tolist()
+    assert 0 < (~known).double().mean() < .5
+    assert model.predict(data['test'], reject=None).known is None
+
+
+def test_rates_that_cannot_be_promised(model, data):
+    with pytest.raises(ValueError, match='needs at least 999'): model.predict(data['test'], reject=.001)
+    with pytest.raises(ValueError, match='a share between 0 and 1'):
+        model.predict(data['test'], reject=2.)
+    with pytest.raises(ValueError, match='did you mean max_logit'):
+        model.predict(data['test'], method='max_logits')
+
+
+def test_without_validation_scores(data):
+    shipped = jem_nb.load('digits')
+    with pytest.raises(ValueError, match='no scores of validation images.*calibrate'):
+        shipped.predict(data['test'])
+    assert shipped.predict(data['test'].x[0], reject=None).label == '7'
+    assert len(shipped.calibrate(data['valid']).scores['log_p_x']) == len(data['valid'])
+
+
+def test_a_plain_classifier_does_not_draw():
+    with pytest.raises(ValueError, match='plain classifier: it was not trained to draw'):
+        jem_nb.load('digits_baseline').sample('3')
+
+
+def test_classes_by_name_and_number(model):
+    assert model.sample('3', 2, steps=1).shape == (2, 1, 8, 8)
+    assert torch.equal(model.sample(3, steps=1), model.sample('3', steps=1))
+    assert len(model.sample(None, 2, steps=1)) == 20
+    with pytest.raises(ValueError, match="no class 'cat': there are 0, 1"): model.sample('cat')
+
+
+def test_measures(model, data):
+    found = model.evaluate(data['test'], reject=.2)
+    assert found['n'] == len(data['test']) and 0 < found['accepted'] < 1
+    alone = from_tensors(data['test'].x, data['test'].y, test=0.)['train']
+    assert 0 <= model.evaluate(alone)['accuracy'] <= 1
+
+
+# ---- fit ----
+
+def test_the_same_call_goes_on(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first = fit(small(), data, **SHORT)
+    runs = list((tmp_path / 'data' / 'runs').iterdir())
+    steps = []
+    again = fit(small(), data, on_row=steps.append, **SHORT)
+    assert not steps and torch.equal(first.logits(data['test']), again.logits(data['test']))
+    fit(small(), data, **{**SHORT, 'n_steps': 1})
+    assert len(list((tmp_path / 'data' / 'runs').iterdir())) == len(runs) + 1 == 2
+
+
+def test_other_images_are_refused(data, tmp_path):
+    fit(small(), data, folder=tmp_path, **SHORT)
+    changed = from_tensors(255 - data['train'].x, data['train'].y, name='digits')
+    with pytest.raises(CheckpointError, match='was made with digits train.*these are digits train'):
+        fit(small(), changed, folder=tmp_path, **SHORT)
+    with pytest.raises(CheckpointError, match='belongs to another network'):
+        fit(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), data, folder=tmp_path, **SHORT)
+
+
+def test_rows_are_told(data, tmp_path):
+    rows = []
+    fit(small(), data, folder=tmp_path, on_row=rows.append, **SHORT)
+    assert any('valid_acc' in row for row in rows) and any('e_sample' in row for row in rows)
+
+
+def test_what_is_no_network(data):
+    with pytest.raises(TypeError, match='list is no network'): fit([], data)
+
+
+def test_suggestions(data):
+    batch_norm = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4))
+    assert suggest(data, batch_norm).energy_l2 == .1 and suggest(data).energy_l2 == .01
+    x = torch.zeros(40, 3, 64, 64, dtype=torch.uint8)
+    few = suggest(from_tensors(x, torch.arange(40) % 2))
+    assert few.init == 'uniform' and few.batch_size <= 28 / 4
+    assert few.n_epochs * (28 // few.batch_size) >= 1500
+    with pytest.raises(TypeError): suggest(data, no_such_field=1)
+
+
+def test_minutes(data, tmp_path):
+    how = {**SHORT, 'n_epochs': 1000}
+    model = fit(small(), data, folder=tmp_path, minutes=.03, **how)
+    assert model.config.n_epochs < 1000
+
+
+def test_a_classifier_is_trained_on(data, tmp_path):
+    net = small()
+    plain = fit(net, data, folder=tmp_path / 'plain', px_weight=0., energy_l2=0., **SHORT)
+    before = plain.logits(data['test'])
+    tuned = fit(net, data, folder=tmp_path / 'tuned', trained=True, **{**SHORT, 'px_delay': 0})
+    assert tuned.chains is not None and not torch.equal(before, tuned.logits(data['test']))
