@@ -7,7 +7,8 @@ from setuptools import setup
 ini = ConfigParser(delimiters=['='])
 ini.read('settings.ini', encoding='utf-8')
 cfg, readme = ini['DEFAULT'], Path('README.md')
-notebook = cfg['notebook_requirements'].split()
+networks = cfg['networks_requirements'].split()
+notebook = cfg['notebook_requirements'].split() + networks
 weights = [f'weights/*.{kind}' for kind in ('safetensors', 'json', 'md')]
 setup(
     name=cfg['lib_name'],
@@ -20,7 +21,11 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={'notebook': notebook, 'dev': cfg['dev_requirements'].split() + notebook},
+    extras_require={
+        'networks': networks,
+        'notebook': notebook,
+        'dev': cfg['dev_requirements'].split() + notebook,
+    },
     packages=[cfg['lib_path']],
     package_data={cfg['lib_path']: ['style.mplstyle', *weights]},
     include_package_data=False,

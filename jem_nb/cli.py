@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LIVE', 'LIVE_ROWS', 'SEEDS', 'SEEDS_LONG', 'SHIPPED_MODELS', 'MEASURED', 'CARDS', 'LIMITS', 'COMMANDS', 'open_model',
-           'measured', 'cmd_train', 'cmd_eval', 'starts', 'save_rows', 'cmd_sample', 'make_run', 'cmd_live', 'card',
-           'ship', 'cmd_records', 'recorded_model', 'list_runs', 'cmd_runs', 'parser', 'main']
+           'check_images', 'measured', 'cmd_train', 'cmd_eval', 'starts', 'save_rows', 'cmd_sample', 'make_run',
+           'cmd_live', 'card', 'ship', 'cmd_records', 'recorded_model', 'list_runs', 'cmd_runs', 'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #imports
 import argparse, json, shutil, sys
@@ -16,7 +16,7 @@ from .bench import add_bench_options, bench_main
 from .checkpoint import CheckpointError, checkpoints
 from .config import (
     MODELS, Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
-from .data import load, show_images, to_uint8
+from .data import SETS, fingerprint, load, said_set, show_images, to_uint8
 from .evaluate import (
     BUDGET, PARTS, class_samples, evaluate_model, fresh_samples, sampler_steps)
 from .precision import choose, uncrowded
@@ -27,11 +27,7 @@ from .train import (
     progress_bar, provenance, run_from_options, say_result, slim_weights, train, write_json)
 
 # %% ../nbs/29_cli.ipynb #open-model
-def open_model(
-    which:str, # folder of a run, a .safetensors file, or a name in pretrained_names()
-    device='cpu',
-)->tuple:      # EnergyClassifier, buffer or None, Config, record or None
-    "A trained model with its recipe. Raises `ValueError` for what is neither a run nor a name."
+def _opened(which, device): # network, chains, what the file says of itself, record
     path, record = Path(which), None
     if path.is_dir(): path = path / 'model.safetensors'
     if path.suffix == '.safetensors' and path.is_file():
@@ -43,7 +39,28 @@ def open_model(
     else:
         raise ValueError(f'{which!r} is neither the folder of a finished run nor a model that '
                          f'ships: {", ".join(pretrained_names())}')
+    return model, buffer, meta, record
+
+def open_model(
+    which:str, # folder of a run, a .safetensors file, or a name in pretrained_names()
+    device='cpu',
+)->tuple:      # EnergyClassifier, buffer or None, Config, record or None
+    "A trained model with its recipe. Raises `ValueError` for what is neither a run nor a name."
+    model, buffer, meta, record = _opened(which, device)
     return model, buffer, Config(**meta['config']), record
+
+def check_images(
+    meta:dict,  # of a trained model
+    cfg:Config, # its recipe
+):
+    "Raise `ValueError` where the model has not learned from the images that its recipe names."
+    was = meta.get('data') # none in files of the first versions
+    if was is None: return
+    if cfg.dataset in SETS:
+        now = fingerprint(load(cfg.dataset, 'train', holdout=cfg.holdout))
+        if now['sha256'] == was['sha256']: return
+    raise ValueError(f'this model learned from {said_set(was)}, and not from the data set '
+                     f'{cfg.dataset!r} of this package: --data FOLDER measures it on yours')
 
 # %% ../nbs/29_cli.ipynb #measured
 def measured(
@@ -72,7 +89,9 @@ def cmd_eval(
     a:argparse.Namespace, # the options
 )->int:                   # exit status
     "jem_nb eval"
-    model, _, cfg, _ = open_model(a.which, a.device or 'cpu')
+    model, _, meta, _ = _opened(a.which, a.device or 'cpu')
+    cfg = Config(**meta['config'])
+    check_images(meta, cfg)
     metrics = measured(a.which, model, cfg, a.parts)
     out = json.dumps(metrics, indent=1)
     if a.out: write_json(a.out, metrics)
@@ -440,13 +459,16 @@ COMMANDS = ( # name, what it runs, its options, what it is for
     ('records', cmd_records, _add_records_options,
      'make the committed records of an experiment; long'))
 
-def parser()->argparse.ArgumentParser:
+def parser(
+    commands=COMMANDS, # as COMMANDS
+)->argparse.ArgumentParser:
     "All commands with their options."
     p = OneLineParser(prog='jem_nb', description=(
         'JEM: your classifier is secretly an energy-based model. '
-        'Train one, measure it, sample from it.'))
+        'Train one, measure it, sample from it.'),
+        epilog='exit status: 0 done, 1 the run diverged, 2 bad input, 130 stopped by Ctrl-C')
     sub = p.add_subparsers(dest='command', required=True, metavar='COMMAND')
-    for name, run, add, purpose in COMMANDS:
+    for name, run, add, purpose in commands:
         q = sub.add_parser(name, help=purpose, description=purpose)
         q.set_defaults(fn=run)
         add(q)
@@ -455,15 +477,16 @@ def parser()->argparse.ArgumentParser:
 # %% ../nbs/29_cli.ipynb #main
 def main(
     argv=None, # words after jem_nb; default: those of this process
+    commands=COMMANDS, # as COMMANDS
 )->int:        # exit status: 0, 1 diverged, 2 bad input, 130 stopped
     "The console script `jem_nb`, and `python -m jem_nb.cli`."
-    a = parser().parse_args(argv)
+    a = parser(commands).parse_args(argv)
     try:
         with plain_warnings(): return a.fn(a)
     except KeyboardInterrupt as e:
         print(str(e) or 'stopped; the same command goes on', file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, CheckpointError) as e:
+    except (ValueError, TypeError, OSError, ImportError, CheckpointError) as e:
         sys.stderr.write(f'error: {e}\n') # one write: many processes may say it at once
         return 2
 

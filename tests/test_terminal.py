@@ -1,0 +1,154 @@
+"The command line on one's own images: fit, predict, train and eval with --data, and what it refuses."
+import csv
+import io
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from jem_nb.data import load
+from jem_nb.terminal import main
+
+QUICK = ('--depth 10 --width 1 --n-steps 1 --n-epochs 2 --px-delay 2 --px-ramp 2 --batch-size 16 '
+         '--buffer-size 100').split()
+
+
+@pytest.fixture(scope='module')
+def numbers(tmp_path_factory):
+    "Two classes of digits as a folder."
+    root, digits = tmp_path_factory.mktemp('in') / 'numbers', load('digits', 'train')
+    for i in (digits.y < 2).nonzero()[:80, 0].tolist():
+        file = root / 'zero one'.split()[digits.y[i]] / f'{i}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.x[i, 0].numpy()).save(file)
+    return root
+
+
+@pytest.fixture(scope='module')
+def kept(numbers, tmp_path_factory):
+    "A model of them, made by jem_nb fit."
+    where = tmp_path_factory.mktemp('fit')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(where)
+        assert main(['fit', str(numbers), *QUICK]) == 0
+    assert (where / 'data' / 'runs').is_dir()
+    return where / 'numbers-jem'
+
+
+def test_fit_says_where_and_how_long(numbers, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['fit', str(numbers), '--dry-run', *QUICK]) == 0
+    assert 'minutes' in capsys.readouterr().out and not list(tmp_path.iterdir())
+    assert main(['fit', str(numbers), '--out', 'mine', *QUICK]) == 0
+    said = capsys.readouterr()
+    assert 'runs in ' in said.err and 'mine: accuracy' in said.out
+
+
+def test_fit_takes_a_network_by_name(numbers, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ['fit', str(numbers), '--model', 'timm:lcnet_050', '--size', '32', *QUICK[4:]]
+    assert main(words) == 0
+    files = [str(f) for f in sorted(numbers.rglob('*.png'))[:2]]
+    assert main(['predict', 'numbers-jem', *files]) == 0 # its network is made again by name
+    assert main(['fit', str(numbers), '--model', 'timm:lcnet_50', *QUICK]) == 2
+    assert 'timm:lcnet_50 cannot be made' in capsys.readouterr().err
+
+
+def test_sample_from_a_network_of_ones_own(numbers, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ['fit', str(numbers), '--model', 'timm:lcnet_050', '--size', '32', *QUICK[4:]]
+    assert main(words) == 0
+    assert main(['sample', 'numbers-jem', '--n', '2', '--steps', '1', '--classes', '1']) == 0
+    assert '2 samples of zero' in capsys.readouterr().out and (tmp_path / 'samples.png').is_file()
+    assert main(['sample', 'numbers-jem', '--classes', '7']) == 2
+    assert 'no class 7' in capsys.readouterr().err
+
+
+def predicted(kept, numbers, capsys, kind, *more):
+    files = [str(f) for f in sorted(numbers.rglob('*.png'))[:4]]
+    capsys.readouterr()
+    assert main(['predict', str(kept), *files, '--format', kind, *more]) == 0
+    return capsys.readouterr().out
+
+
+def test_predict(kept, numbers, capsys):
+    rows = json.loads(predicted(kept, numbers, capsys, 'json'))
+    assert len(rows) == 4 and rows[0]['known'] is None
+    assert {row['label'] for row in rows} <= {'zero', 'one'}
+    table = list(csv.DictReader(io.StringIO(predicted(kept, numbers, capsys, 'csv'))))
+    assert [float(row['energy']) for row in table] == [row['energy'] for row in rows]
+    lines = predicted(kept, numbers, capsys, 'table', '--reject', '.2').splitlines()
+    assert lines[0].split() == ['file', 'label', 'confidence', 'known', 'energy'] and len(lines) == 5
+    assert lines[1].split()[3] in ('True', 'False')
+
+
+def test_predict_a_folder_and_what_is_no_image(kept, numbers, tmp_path, capsys):
+    assert main(['predict', str(kept), str(numbers / 'one'), '--format', 'json']) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(list((numbers / 'one').iterdir()))
+    (tmp_path / 'a.png').write_text('no image')
+    good = next(numbers.rglob('*.png'))
+    assert main(['predict', str(kept), str(tmp_path / 'a.png'), str(good), '--format', 'json']) == 2
+    said = capsys.readouterr()
+    assert 'a.png' in said.err and len(json.loads(said.out)) == 1
+    assert main(['predict', str(kept), str(tmp_path / 'none.png')]) == 2
+    (tmp_path / 'empty').mkdir()
+    assert main(['predict', str(kept), str(tmp_path / 'empty')]) == 2
+    assert 'no images in' in capsys.readouterr().err
+
+
+def test_eval_on_a_folder_and_on_other_images(kept, numbers, tmp_path, capsys):
+    assert main(['eval', str(kept), '--data', str(numbers)]) == 0
+    assert json.loads(capsys.readouterr().out)['n'] == 80
+    assert main(['eval', str(kept)]) == 2
+    assert 'learned from numbers train' in capsys.readouterr().err
+
+
+def test_train_on_a_folder(numbers, tmp_path, capsys):
+    words = ['train', '--data', str(numbers), '--out', str(tmp_path / 'run'), *QUICK]
+    assert main(words) == 0
+    assert f'the run writes to {tmp_path / "run"}' in capsys.readouterr().err
+    record = json.loads((tmp_path / 'run' / 'record.json').read_text())
+    assert record['config']['dataset'] == 'numbers' and record['data']['classes'] == ['one', 'zero']
+    assert main(['eval', str(tmp_path / 'run')]) == 2                     # not scored on digits
+    assert main(['eval', str(tmp_path / 'run'), '--data', str(numbers)]) == 0
+
+
+def test_a_run_on_other_images_that_says_digits_is_refused(numbers, tmp_path, capsys):
+    from jem_nb.config import preset
+    from jem_nb.train import train
+    from jem_nb.your_data import from_folder
+    cfg = preset('digits', width=1, n_epochs=1, n_steps=1, batch_size=16, buffer_size=100)
+    train(cfg, tmp_path, progress=False, splits=from_folder(numbers))
+    assert main(['eval', str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert 'learned from numbers train' in said and "data set 'digits'" in said
+
+
+@pytest.mark.parametrize('words', [
+    ['train', '--n-step', '3'], ['fit', 'x', '--n-epoch', '1'], ['predict', 'digits', 'x', '--rej', '.1']])
+def test_abbreviations_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as stopped: main(words)
+    assert stopped.value.code == 2
+    assert 'did you mean' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('words, said', [
+    (['fit', 'nowhere'], 'no folder nowhere'),
+    (['predict', 'nowhere', 'a.png'], 'no model at nowhere')])
+def test_one_line(words, said, capsys):
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.startswith('error: ') and err.count('\n') == 1
+
+
+def test_doctor(capsys):
+    assert main(['doctor', '--presets', 'digits']) == 0
+    out = capsys.readouterr().out
+    assert f'torch {torch.__version__}' in out and 'digits' in out.splitlines()[-1]
+
+
+def test_completion(capsys):
+    pytest.importorskip('shtab')
+    assert main(['completion', 'bash']) == 0
+    assert 'predict' in capsys.readouterr().out
