@@ -14,7 +14,7 @@ import jem_nb
 from jem_nb.checkpoint import CheckpointError
 from jem_nb.data import load
 from jem_nb.fitting import fit, suggest
-from jem_nb.saved_model import TrainedModel, load_model
+from jem_nb.saved_model import load_model
 from jem_nb.your_data import Splits, from_tensors
 
 
@@ -28,7 +28,14 @@ def small():
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.SiLU(), nn.Linear(32, 10))
 
 
-SHORT = dict(progress=False, batch_size=64, n_epochs=2, n_steps=2, px_delay=5, px_ramp=5)
+SHORT = dict(
+    progress=False,
+    batch_size=64,
+    n_epochs=2,
+    n_steps=2,
+    px_delay=5,
+    px_ramp=5,
+)
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,4 @@
 "Folders, datasets, tables and tensors that become Splits, and those that cannot."
-import json
-import os
-
 import numpy as np
 import pytest
 import torch
