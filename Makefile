@@ -2,7 +2,7 @@
 # All paths are relative and every tool is called through .venv/bin/python -m,
 # so a checkout may lie in a folder with spaces. Nothing here needs more than GNU make 3.81.
 .DEFAULT_GOAL := help
-.PHONY: help run book test portable bench lab records notebooks setup clean FORCE
+.PHONY: help run book test clients portable bench lab records notebooks setup clean FORCE
 PYTHON ?= python3
 PY := .venv/bin/python
 STAMP := .venv/.installed
@@ -29,6 +29,10 @@ book: $(STAMP) ## the same, with every notebook executed anew
 
 test: $(STAMP) ## set up, then every check, notebook and test; ends with "N passed, N failed"
 	@MPLBACKEND=agg "$(PY)" scripts/gate.py
+
+clients: $(STAMP) ## other people's tools on a model of ours, in .venv too: gradio in a browser, torchebm, torch-fidelity, mlflow
+	@"$(PY)" -m pip install --quiet -e '.[clients]' -c constraints.txt
+	@"$(PY)" -m pytest -q -rs tests/clients
 
 portable: $(STAMP) ## make test as on other machines: other CPUs, one thread, busy cores, other seeds; an hour or more
 	@MPLBACKEND=agg "$(PY)" scripts/portable.py

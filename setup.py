@@ -23,6 +23,8 @@ setup(
     install_requires=cfg['requirements'].split(),
     extras_require={
         'networks': networks,
+        'demo': cfg['demo_requirements'].split(),
+        'clients': cfg['client_requirements'].split(),
         'notebook': notebook,
         'dev': cfg['dev_requirements'].split() + notebook,
     },

@@ -51,9 +51,9 @@ def _one_pass(precision, channels_last, device): # a function that goes forward 
     x.requires_grad_(True)
 
     def forward_backward():
-        with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=half):
-            y = net(x)
-        torch.autograd.grad(y.float().sum(), [x, *net.parameters()])
+        with torch.inference_mode(False), torch.enable_grad(): # whatever the caller is in
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=half): y = net(x)
+            torch.autograd.grad(y.float().sum(), [x, *net.parameters()])
     return forward_backward
 
 # %% ../nbs/13_precision.ipynb #pass-seconds
@@ -71,7 +71,7 @@ def pass_seconds(
     budget:float=.2,       # seconds; each has five turns at least, however long they take
 )->dict:                   # {pair: seconds}, the best of its turns
     "Time a small convolution (32 channels, 16×16 pixels, batch 8) forward and backward, in turns."
-    passes = {c: _one_pass(*c, device) for c in candidates}
+    with torch.inference_mode(False): passes = {c: _one_pass(*c, device) for c in candidates}
     took = {c: [] for c in candidates}
     start, turns = time.perf_counter(), 0
     while turns < 5 or time.perf_counter() < start + budget:

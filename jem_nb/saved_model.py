@@ -134,6 +134,7 @@ class _Walks:
         if isinstance(label, int) and 0 <= label < len(classes): return label
         raise ValueError(f'no class {label!r}: there are {", ".join(classes)}')
 
+    @torch.inference_mode(False) # a caller may have switched gradients off
     def sample(self,
         label,           # name or number of a class; None: of each, in turn
         n:int=1,         # samples, of each class where label is None
@@ -153,6 +154,7 @@ class _Walks:
         autocast = choose('auto', device=self.device).autocast
         return class_samples(self.model, y, self.config, shape, steps, seed, x0, autocast).cpu()
 
+    @torch.inference_mode(False)
     def refine(self,
         x,               # images, see `as_images`
         steps:int=10,    # SGLD steps on E(x), with the recipe's sampler

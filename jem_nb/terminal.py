@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ALL_COMMANDS', 'cmd_fit', 'cmd_predict', 'cmd_train_data', 'cmd_sample_any', 'cmd_eval_data', 'cmd_doctor',
-           'cmd_completion', 'main']
+           'cmd_demo', 'cmd_completion', 'main']
 
 # %% ../nbs/58_terminal.ipynb #imports
 import argparse
@@ -18,6 +18,7 @@ import torch
 from .cli import COMMANDS, cmd_eval, cmd_sample, main as _main, save_rows
 from .config import add_options, given_options, recipe, rng
 from .data import SETS, ImageSet
+from .demo import build, known_model
 from .fitting import Diverged, dry_run, fit, suggest
 from .precision import choose
 from .saved_model import load_model
@@ -213,6 +214,29 @@ def _add_doctor_options(q):
     q.add_argument('--presets', nargs='+', default=list(_TIMED), choices=list(_TIMED),
                    help='which are timed (default: all)')
 
+# %% ../nbs/58_terminal.ipynb #demo
+def _add_demo_options(q):
+    q.add_argument('which', nargs='*', help='saved models, runs, or models that ship (default: '
+                   'those that ship and whose images are here)')
+    q.add_argument('--port', type=int, default=7860, help='of the page (default: 7860)')
+    q.add_argument('--browser', default='yes', choices=('yes', 'no'),
+                   help='open a browser (default: yes)')
+
+def _shown(names): # {name: TrainedModel}
+    if names: return {Path(name).name: known_model(name) for name in names}
+    tried = {name: known_model(name) for name in ('digits', 'mnist_14', 'mnist', 'cifar10_16')}
+    return {name: model for name, model in tried.items() if model.scores}
+
+def cmd_demo(
+    a:argparse.Namespace, # the options
+)->int:                   # exit status
+    "jem_nb demo: until Ctrl-C"
+    page = build(_shown(a.which))
+    print(f'the page is at http://127.0.0.1:{a.port}; Ctrl-C ends it', flush=True)
+    page.launch(server_name='127.0.0.1', server_port=a.port, inbrowser=a.browser == 'yes',
+                share=False, quiet=True, show_error=True)
+    return 0
+
 # %% ../nbs/58_terminal.ipynb #completion
 def cmd_completion(
     a:argparse.Namespace, # the options
@@ -244,6 +268,7 @@ ALL_COMMANDS = (
     ('fit', cmd_fit, _add_fit_options, 'train a network on a folder of your images'),
     ('predict', cmd_predict, _add_predict_options,
      'name images, or say that they are not known'),
+    ('demo', cmd_demo, _add_demo_options, 'a page where one draws and asks'),
     ('doctor', cmd_doctor, _add_doctor_options,
      'what this machine computes with, and how long the presets take'),
     ('completion', cmd_completion, _add_completion_options, 'print a completion script'),

@@ -70,8 +70,9 @@ def test_in_a_fresh_process_offline(data, tmp_path):
     code = ('import sys, jem_nb, json; from jem_nb.data import load;'
             'm = jem_nb.TrainedModel.from_pretrained(sys.argv[1]);'
             'print(json.dumps(m.logits(load("digits", "test").take(5)).tolist()))')
-    done = subprocess.run([sys.executable, '-c', code, str(tmp_path / 'kept')], text=True, cwd=tmp_path,
-                          env=environment(HF_HUB_OFFLINE='1'), capture_output=True, check=True)
+    words = [sys.executable, '-c', code, str(tmp_path / 'kept')]
+    done = subprocess.run(words, text=True, cwd=tmp_path, env=environment(HF_HUB_OFFLINE='1'),
+                          capture_output=True, check=True)
     assert json.loads(done.stdout) == kept.logits(data['test'].take(5)).tolist()
 
 
@@ -116,7 +117,8 @@ def test_one_image_in_many_forms(model, data, tmp_path):
     wanted = model.predict(x)
     assert isinstance(wanted.label, str) and isinstance(wanted.known, bool)
     floats = x.float() / 127.5 - 1
-    for form in (array, array[..., None], file, str(file), Image.open(file), floats, floats.numpy()):
+    in_files = file, str(file), Image.open(file)
+    for form in (array, array[..., None], *in_files, floats, floats.numpy()):
         assert model.predict(form).energy == pytest.approx(wanted.energy, abs=1e-5)
     for several in ([file] * 3, [array] * 3, torch.stack([x] * 3), data['test'].take(3)):
         assert len(model.predict(several).label) == 3
@@ -153,7 +155,8 @@ def test_unpacks_and_abstains(model, data):
 
 
 def test_rates_that_cannot_be_promised(model, data):
-    with pytest.raises(ValueError, match='needs at least 999'): model.predict(data['test'], reject=.001)
+    with pytest.raises(ValueError, match='needs at least 999'):
+        model.predict(data['test'], reject=.001)
     with pytest.raises(ValueError, match='a share between 0 and 1'):
         model.predict(data['test'], reject=2.)
     with pytest.raises(ValueError, match='did you mean max_logit'):
@@ -241,3 +244,11 @@ def test_a_classifier_is_trained_on(data, tmp_path):
     before = plain.logits(data['test'])
     tuned = fit(net, data, folder=tmp_path / 'tuned', trained=True, **{**SHORT, 'px_delay': 0})
     assert tuned.chains is not None and not torch.equal(before, tuned.logits(data['test']))
+
+
+@pytest.mark.parametrize('mode', [torch.no_grad, torch.inference_mode])
+def test_draws_where_gradients_are_off(model, mode):
+    from jem_nb import precision
+    precision._precision_here.cache_clear() # the machine is asked under the same mode
+    with mode(): drawn = model.sample('3', 2, steps=2)
+    assert torch.equal(drawn, model.sample('3', 2, steps=2))

@@ -1,4 +1,4 @@
-"The command line on one's own images: fit, predict, train and eval with --data, and what it refuses."
+"The command line on one's own images: fit, predict, train and eval with --data, refusals."
 import csv
 import io
 import json
@@ -79,7 +79,8 @@ def test_predict(kept, numbers, capsys):
     table = list(csv.DictReader(io.StringIO(predicted(kept, numbers, capsys, 'csv'))))
     assert [float(row['energy']) for row in table] == [row['energy'] for row in rows]
     lines = predicted(kept, numbers, capsys, 'table', '--reject', '.2').splitlines()
-    assert lines[0].split() == ['file', 'label', 'confidence', 'known', 'energy'] and len(lines) == 5
+    assert lines[0].split() == ['file', 'label', 'confidence', 'known', 'energy']
+    assert len(lines) == 5
     assert lines[1].split()[3] in ('True', 'False')
 
 
@@ -126,7 +127,9 @@ def test_a_run_on_other_images_that_says_digits_is_refused(numbers, tmp_path, ca
 
 
 @pytest.mark.parametrize('words', [
-    ['train', '--n-step', '3'], ['fit', 'x', '--n-epoch', '1'], ['predict', 'digits', 'x', '--rej', '.1']])
+    ['train', '--n-step', '3'],
+    ['fit', 'x', '--n-epoch', '1'],
+    ['predict', 'digits', 'x', '--rej', '.1']])
 def test_abbreviations_are_refused(words, capsys):
     with pytest.raises(SystemExit) as stopped: main(words)
     assert stopped.value.code == 2

@@ -74,7 +74,8 @@ REFUSED = dict(
 
 @pytest.mark.parametrize('counts, how, words', REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_divided(tmp_path, counts, how, words):
-    with pytest.raises(ValueError, match=words): from_folder(folder_of(tmp_path / 'p', counts), **how)
+    folder_of(tmp_path / 'p', counts)
+    with pytest.raises(ValueError, match=words): from_folder(tmp_path / 'p', **how)
 
 
 def test_grey_and_colour_mixed(tmp_path):

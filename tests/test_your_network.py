@@ -77,14 +77,16 @@ def test_a_class_that_needs_no_arguments(colour):
     assert isinstance(from_arch(own.arch).net, Plain)
 
 
-@pytest.mark.parametrize('place', ['os:system', 'builtins:eval', 'jem_nb.data:load', 'torch:Tensor'])
+@pytest.mark.parametrize(
+    'place', ['os:system', 'builtins:eval', 'jem_nb.data:load', 'torch:Tensor'])
 def test_a_file_runs_nothing_but_networks(place):
     with pytest.raises(ValueError, match='is not a class of networks'):
         build_own(dict(factory=place, arguments={}))
 
 
 def test_names_that_are_not_there():
-    with pytest.raises(ValueError, match='timm:resnet_18 cannot be made'): network('timm:resnet_18', 3)
+    with pytest.raises(ValueError, match='timm:resnet_18 cannot be made'):
+        network('timm:resnet_18', 3)
     with pytest.raises(ValueError, match='cannot be made'): network('torchvision:no_such_net', 3)
     with pytest.raises(ImportError, match='no_such_package cannot be imported'):
         network('no_such_package:Net')
@@ -120,7 +122,8 @@ REFUSED = dict(
     dict=(Dict, r'returns logits, features, not a tensor.*output='),
     object=(Object, r'returns Output, not a tensor'),
     cut=(Cut, 'do not depend on x through autograd'),
-    classes=(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 7)), r'gives \(2, 7\).*num_classes=3'),
+    classes=(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 7)),
+             r'gives \(2, 7\).*num_classes=3'),
     channels=(lambda: nn.Conv2d(1, 3, 3), 'cannot take images of 3×32×32'),
     size=(lambda: nn.Sequential(nn.Flatten(), nn.Linear(10, 3)), 'cannot take images of 3×32×32'),
 )
@@ -144,7 +147,8 @@ def test_units():
     net = nn.Identity()
     x = torch.full((1, 3, 1, 1), -1.) # pixel 0
     found = OwnNetwork(net, IMAGENET)(x).flatten()
-    torch.testing.assert_close(found, -torch.tensor(IMAGENET['mean']) / torch.tensor(IMAGENET['std']))
+    mean, std = (torch.tensor(IMAGENET[k]) for k in ('mean', 'std'))
+    torch.testing.assert_close(found, -mean / std)
     assert not OwnNetwork(net, IMAGENET).state_dict() # the units are described, not weights
 
 
