@@ -7,8 +7,16 @@ from setuptools import setup
 ini = ConfigParser(delimiters=['='])
 ini.read('settings.ini', encoding='utf-8')
 cfg, readme = ini['DEFAULT'], Path('README.md')
-networks = cfg['networks_requirements'].split()
-notebook = cfg['notebook_requirements'].split() + networks
+
+
+def wants(*names): # the packages of these keys of settings.ini
+    return [package for name in names for package in cfg[f'{name}_requirements'].split()]
+
+
+ALL = 'data', 'metrics', 'attacks', 'book', 'networks'  # what the package itself can use
+extras = {name: wants(name) for name in (*ALL, 'demo', 'clients')}
+extras |= dict(all=wants(*ALL), notebook=wants(*ALL, 'notebook'),
+               dev=wants(*ALL, 'notebook', 'dev'))
 weights = [f'weights/*.{kind}' for kind in ('safetensors', 'json', 'md')]
 setup(
     name=cfg['lib_name'],
@@ -21,13 +29,7 @@ setup(
     long_description_content_type='text/markdown',
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
-    extras_require={
-        'networks': networks,
-        'demo': cfg['demo_requirements'].split(),
-        'clients': cfg['client_requirements'].split(),
-        'notebook': notebook,
-        'dev': cfg['dev_requirements'].split() + notebook,
-    },
+    extras_require=extras,
     packages=[cfg['lib_path']],
     package_data={cfg['lib_path']: ['style.mplstyle', *weights]},
     include_package_data=False,

@@ -9,6 +9,7 @@ let_threads_sleep()
 
 _PUBLIC = dict( # what a user of the package calls, and where it is; imported when it is asked for
     EnergyClassifier='energy.EnergyClassifier',
+    IMAGENET='your_network.IMAGENET',
     OwnNetwork='your_network.OwnNetwork',
     TrainedModel='saved_model.TrainedModel',
     fit='fitting.fit',

@@ -18,9 +18,10 @@ Import something of `jem_nb` before torchvision, torchmetrics or whatever import
 """
 import os
 import sys
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 
-__all__ = ['define_missing_ops', 'install_guard', 'let_threads_sleep']
+__all__ = ['Later', 'define_missing_ops', 'install_guard', 'let_threads_sleep']
 
 _SIGNATURE = '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor'
 _libs = []  # kept, since torch forgets the operators of a Library object that is collected
@@ -65,3 +66,24 @@ def let_threads_sleep()->bool:  # True where it can still take effect
     os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'
     os.environ.setdefault('GOMP_SPINCOUNT', '1000')
     return True
+
+
+class Later:
+    """A module of another package, imported when something of it is first asked for.
+
+    So the core imports without it, and where it is missing the message says what to install.
+    Raises `ImportError` then."""
+    def __init__(self,
+        name,   # of the module, such as 'scipy.stats'
+        extra,  # of jem_nb that installs it, such as 'metrics'
+    ): self._name, self._extra = name, extra
+
+    def __getattr__(self, attribute):
+        if attribute.startswith('__'): raise AttributeError(attribute)
+        try: module = import_module(self._name)
+        except ImportError as e:
+            package = self._name.split('.')[0]
+            if (e.name or package).split('.')[0] != package: raise  # there, and broken inside
+            raise ImportError(f'{package} is needed here and is not installed: '
+                              f'pip install "jem_nb[{self._extra}]"', name=e.name) from e
+        return getattr(module, attribute)

@@ -70,7 +70,8 @@ def cmd_fit(
         print(f'{data!r}\n{cost.steps} steps of {cost.seconds:.3f} s with chains, '
               f'{cost.plain_seconds:.3f} s without: about {cost.minutes(cfg):.1f} minutes')
         return 0
-    try: model = fit(a.model, data, cfg, minutes=a.minutes, device=a.device, **({} if cfg else changes))
+    how = dict(minutes=a.minutes, device=a.device, **({} if cfg else changes))
+    try: model = fit(a.model, data, cfg, **how)
     except Diverged as e:
         print(f'diverged: {e}', file=sys.stderr)
         return 1

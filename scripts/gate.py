@@ -422,7 +422,7 @@ def crowded_cell(cell, where):
     kind, most = cell_limit(cell)
     if len(lines) > most:
         yield f'{where}: {len(lines)} lines, {kind} has at most {most}'
-    exported = directive(cell, 'export') # a page for people, such as the demo's, has text of its own
+    exported = directive(cell, 'export') # the page of the demo has text of its own
     if not exported and {'display_markdown', 'Markdown'} & set(calls(tree)):
         yield f'{where}: composes prose; write it, and check its numbers in the cell claims'
 

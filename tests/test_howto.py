@@ -26,9 +26,10 @@ def test_python(name, tmp_path, monkeypatch, capsys):
 def test_commands(page):
     "Every jem_nb command of a page has options that the parser knows."
     from jem_nb.cli import parser
+    from jem_nb.terminal import ALL_COMMANDS
     text = page.read_text(encoding='utf-8')
     for line in re.findall(r'^jem_nb (.+)$', text, re.M):
-        parser().parse_args(shlex.split(line, comments=True))
+        parser(ALL_COMMANDS).parse_args(shlex.split(line, comments=True))
 
 
 @pytest.mark.parametrize('page', ALL, ids=lambda p: p.stem)
