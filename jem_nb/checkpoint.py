@@ -64,6 +64,14 @@ def _checksum(
         found.update(t.reshape(-1).view(torch.uint8).numpy() if t.numel() else b'')
     return found.hexdigest()
 
+def _apart(tensors): # tied weights share memory, which the format forbids
+    seen, found = set(), {}
+    for name, t in tensors.items():
+        place = t.data_ptr()
+        found[name] = t.clone() if place in seen else t
+        seen.add(place)
+    return found
+
 def save_checkpoint(
     path,         # file to write, by custom *.safetensors
     tensors:dict, # {name: tensor}, any device, any layout
@@ -74,7 +82,7 @@ def save_checkpoint(
     Raises what JSON raises for a meta that it cannot hold, and `OSError` where the disk refuses;
     the file that was there before then survives."""
     text = json.dumps(meta)
-    tensors = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    tensors = _apart({k: v.detach().cpu().contiguous() for k, v in tensors.items()})
     header = dict(jem_nb=text, format=str(FORMAT), sha256=_checksum(tensors, text))
     return atomic_write(path, _to_bytes(tensors, metadata=header))
 

@@ -19,7 +19,9 @@ from pathlib import Path
 import torch
 from torch import nn
 from .config import Config, preset
+from .checkpoint import newest_checkpoint
 from .data import fingerprint
+from .distributed import Processes
 from .results import project_data
 from .step import check_data, needs_samples, settled, start_state, train_step
 from .train import ADVICE, train
@@ -65,15 +67,30 @@ def suggest(
     return dataclasses.replace(cfg, **{**chosen, **changes})
 
 # %% ../nbs/55_fitting.ipynb #own
-def _as_network(net, data, units, output): # → OwnNetwork, tried on the images; None: ours
-    if net == 'wrn': return None
-    if isinstance(net, str): net = network(net, len(data.classes), data.channels)
-    if not isinstance(net, nn.Module):
+def _as_network(net, data, units=None, output=None): # → OwnNetwork, tried on them; None: ours
+    if isinstance(net, str):
+        if net == 'wrn': return None
+        net = network(net, len(data.classes), data.channels, units, output)
+    elif not isinstance(net, nn.Module):
         raise TypeError(f'{type(net).__name__} is no network: an nn.Module that returns logits is '
                         "wanted, or a name such as 'timm:resnet18' or 'wrn'")
-    own = net if isinstance(net, OwnNetwork) else OwnNetwork(net, units, output)
-    check_network(own, data['train'])
-    return own
+    elif isinstance(net, OwnNetwork):
+        if units or output is not None:
+            raise ValueError('the OwnNetwork has its units= and output= already: leave them out')
+    else: net = OwnNetwork(net, units, output)
+    check_network(net, data['train'])
+    return net
+
+def _as_splits(data, size=None, channels=None): # what fit was given → Splits
+    if isinstance(data, (str, os.PathLike)): data = from_folder(data, size, channels)
+    elif size or channels: raise ValueError('size= and channels= are for a folder: these images '
+                                            'are read already')
+    if not isinstance(data, dict) or not {'train', 'valid'} <= set(data):
+        raise ValueError('images are wanted as a folder, or as from_folder, from_dataset, '
+                         "from_frame or from_tensors give them: {'train', 'valid'} ImageSets")
+    h, w = data['train'].x.shape[2:]
+    if h != w: raise ValueError(f'images of {h}×{w} pixels: square ones are wanted, say size=')
+    return Splits(data)
 
 # %% ../nbs/55_fitting.ipynb #dry-run
 @dataclass
@@ -88,11 +105,11 @@ class DryRun:
         before = min(self.steps, cfg.px_delay) if needs_samples(cfg) else self.steps
         return (before * self.plain_seconds + (self.steps - before) * self.seconds) / 60
 
-def _fastest(state, cfg, images, n): # seconds of a step, the fastest of n
+def _fastest(state, cfg, images, n, p): # seconds of a step, the fastest of n
     taken = []
     for _ in range(n):
         began = time.perf_counter()
-        train_step(state, cfg, images)
+        train_step(state, cfg, images, p) # its numbers are read, so a GPU has finished
         taken.append(time.perf_counter() - began)
     return min(taken)
 
@@ -101,37 +118,50 @@ def dry_run(
     data:Splits,    # as for fit
     cfg:Config,     # the recipe
     n_steps:int=3,  # steps of each kind that are timed
+    device=None,    # default: a GPU if there is one
 )->DryRun:
-    "Time the first steps. Raises as `fit` does for what cannot be trained."
-    own = copy.deepcopy(_as_network(net, data, None, None))
-    cfg = settled(dataclasses.replace(cfg, network='own') if own else cfg)
-    images = data['train']
-    state = start_state(cfg, images, own=own)
+    "Time the first steps, in one process. Raises as `fit` does for what cannot be trained."
+    own = _as_network(copy.deepcopy(net), data)
+    p = Processes(device=str(device or ('cuda' if torch.cuda.is_available() else 'cpu')))
+    cfg = settled(dataclasses.replace(cfg, network='own') if own else cfg, p)
+    images = data['train'].to(p.device)
+    state = start_state(cfg, images, p, own)
     steps = cfg.n_epochs * (len(images) // cfg.batch_size)
     plain = dataclasses.replace(cfg, px_weight=0., pxy_weight=0., energy_l2=0., balance=False)
-    plain_seconds = _fastest(state, plain, images, n_steps)
+    plain_seconds = _fastest(state, plain, images, n_steps, p)
     state.step = cfg.px_delay + cfg.px_ramp # where the chains are at work
-    return DryRun(steps, plain_seconds, _fastest(state, cfg, images, n_steps))
+    return DryRun(steps, plain_seconds, _fastest(state, cfg, images, n_steps, p))
 
 # %% ../nbs/55_fitting.ipynb #folder
 class Diverged(RuntimeError):
     "A run that ended in divergence; the message says why, where and what may help."
 
-def _run_folder(cfg, own, data): # where a call with these arguments writes
-    shapes = [list(w.shape) for w in own.state_dict().values()] if own else []
-    what = [dataclasses.asdict(cfg), getattr(own, 'arch', None), shapes,
+def _weights_code(own): # of the weights that a run starts from
+    found = hashlib.sha256()
+    for v in own.state_dict().values(): found.update(v.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+def _run_folder(cfg, own, data, trained, minutes): # where a call with these arguments writes
+    start = _weights_code(own) if own and trained else None
+    what = [dataclasses.asdict(cfg), getattr(own, 'arch', None), repr(own), start, minutes,
             fingerprint(data['train']), fingerprint(data['valid'])]
     code = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:8]
     return project_data() / 'runs' / f'{data["train"].name}-{code}'
 
-def _say_start(folder, cfg, data, own, minutes): # before anything is written
+def _say_start(folder, cfg, data, own, cost): # before anything is written
     steps = cfg.n_epochs * (len(data['train']) // cfg.batch_size)
-    print(f'{data!r}\nruns in {folder}: {steps} steps, about {minutes:.1f} minutes on this '
-          'machine as it is now', file=sys.stderr)
+    said = f'runs in {folder}: {steps} steps'
+    if (folder / 'record.json').is_file():
+        said = f'{folder} holds this run, finished: nothing is trained; another folder= would be'
+    elif cost:
+        cost.steps = steps
+        said += f', about {cost.minutes(cfg):.1f} minutes on this machine as it is now'
+    print(f'{data!r}\n{said}', file=sys.stderr)
     if own and not own.arch['made_of']:
         print('nothing is known that makes this network again: a saved model of it is loaded '
               'with load(…, network=the module)', file=sys.stderr)
 
+# %% ../nbs/55_fitting.ipynb #minutes
 def _for_minutes(cfg, data, cost, minutes): # the recipe with as many epochs as fit
     per_epoch = len(data['train']) // cfg.batch_size
     epochs = max(1, int(cfg.n_epochs * minutes / max(cost.minutes(cfg), 1e-9)))
@@ -140,6 +170,24 @@ def _for_minutes(cfg, data, cost, minutes): # the recipe with as many epochs as 
         cfg = dataclasses.replace(cfg, px_delay=epochs * per_epoch // 10,
                                   px_ramp=epochs * per_epoch // 5)
     return cfg
+
+def _as_begun(cfg, found): # the recipe with the length that a run began with; found: a checkpoint
+    began = found[1]['config']
+    length = {k: began[k] for k in ('n_epochs', 'px_delay', 'px_ramp')}
+    return dataclasses.replace(cfg, **length)
+
+def _cost(own, data, cfg, device): # a DryRun; None for what cannot be copied
+    try: return dry_run(own or 'wrn', data, cfg, device=device)
+    except RuntimeError: return None # some modules refuse to be copied; several processes
+
+def _planned(own, data, cfg, folder, minutes, device): # → the recipe, the cost or None
+    found = newest_checkpoint(folder) if minutes else None
+    if found: return _as_begun(cfg, found), None
+    cost = _cost(own, data, cfg, device)
+    if minutes and cost is None:
+        raise ValueError('this network cannot be timed beforehand: say n_epochs= instead of '
+                         'minutes=')
+    return (_for_minutes(cfg, data, cost, minutes) if minutes else cfg), cost
 
 # %% ../nbs/55_fitting.ipynb #recipe-of
 def _recipe_of(recipe, data, own, trained, changes): # a Config
@@ -166,25 +214,24 @@ def fit(
     minutes:float=None,  # as many epochs as fit into these; None: as the recipe says
     units:dict=None,     # mean and std of the network's images; None: it takes [-1, 1]
     output=None,         # where the logits are in what it returns; None: it returns them
+    size:int=None,       # of the images of a folder
+    channels:int=None,   # likewise
     device=None,         # default: a GPU if there is one
     progress:bool=True,  # words and a bar, on stderr
-    on_row=None,         # called with each row of the curve, a dict
+    on_row=None,         # called with each row of the curve, a dict; and with each validation's
     **changes,           # fields of Config to set differently
-)->TrainedModel:         # with temperature and validation scores
+)->TrainedModel:         # with temperature and validation scores; holds a copy of the network
     """Train a classifier as a JEM. Raises `ValueError` or `TypeError` with the remedy for what
     cannot be trained, `Diverged`, and as `train` does; `KeyboardInterrupt` leaves a state to go
     on from."""
-    if isinstance(data, (str, os.PathLike)): data = from_folder(data)
+    data = _as_splits(data, size, channels)
     own = _as_network(net, data, units, output)
     cfg = _recipe_of(recipe, data, own, trained, changes)
     if own: cfg = _for_own(own, cfg, data)
     check_data(cfg, data)
-    if progress or minutes: cost = dry_run(own or 'wrn', data, cfg)
-    if minutes: cfg = _for_minutes(cfg, data, cost, minutes)
-    folder = Path(folder or _run_folder(cfg, own, data))
-    if progress:
-        cost.steps = cfg.n_epochs * (len(data['train']) // cfg.batch_size)
-        _say_start(folder, cfg, data, own, cost.minutes(cfg))
+    folder, cost = Path(folder or _run_folder(cfg, own, data, trained, minutes)), None
+    if progress or minutes: cfg, cost = _planned(own, data, cfg, folder, minutes, device)
+    if progress: _say_start(folder, cfg, data, own, cost)
     record = train(cfg, folder, device=device, progress=progress, splits=data, model=own,
                    on_row=on_row)
     if record['status'] == 'diverged':
@@ -196,7 +243,10 @@ def fit(
 _SHIPPED_CHAINS = 200
 
 def _finished(folder, own, data, record): # the TrainedModel of a run
-    model = load_model(folder, 'cpu' if own is None else next(own.parameters()).device, own)
+    device = 'cpu' if own is None else next(own.parameters()).device
+    try: mine = copy.deepcopy(own) # a second fit of the same network leaves this model as it is
+    except RuntimeError: mine = own # some modules refuse
+    model = load_model(folder, device, mine)
     model.about |= dict(classes=list(data.classes), channels=data.channels, size=data.size)
     if model.chains is not None and len(model.chains) > _SHIPPED_CHAINS:
         kept = torch.linspace(0, len(model.chains) - 1, _SHIPPED_CHAINS).long()

@@ -7,6 +7,7 @@ __all__ = ['as_images', 'Prediction', 'TrainedModel', 'load_model']
 
 # %% ../nbs/54_saved_model.ipynb #imports
 import dataclasses
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
@@ -31,14 +32,16 @@ try: from huggingface_hub import ModelHubMixin
 except ImportError: ModelHubMixin = object
 
 # %% ../nbs/54_saved_model.ipynb #images
-def _is_one(x): # whether x is one image rather than several
+def _is_one(x, channels): # whether x is one image rather than several
     if isinstance(x, (list, tuple, ImageSet)): return False
-    if isinstance(x, Tensor): return x.ndim < 4
-    if isinstance(x, np.ndarray): return x.ndim == 2 or x.ndim == 3 and x.shape[-1] in (1, 3, 4)
+    if isinstance(x, Tensor): return x.ndim == 2 or x.ndim == 3 and len(x) in (1, 3)
+    if isinstance(x, np.ndarray):
+        if x.dtype != np.uint8: return _is_one(torch.as_tensor(x), channels)
+        return x.ndim == 2 or x.ndim == 3 and (channels == 3 or x.shape[-1] in (1, 3, 4))
     return True
 
 def _floats(x, channels, size): # prepared images, checked, (n,c,h,w)
-    x = x[None] if x.ndim == 3 else x
+    if x.ndim == 3: x = x[None] if len(x) == channels else x[:, None]
     if x.shape[1:] != (channels, size, size):
         raise ValueError(f'floats of shape {tuple(x.shape)}: prepared images are '
                          f'(n, {channels}, {size}, {size}); bytes (uint8) may have any size')
@@ -46,8 +49,16 @@ def _floats(x, channels, size): # prepared images, checked, (n,c,h,w)
     if x.abs().max() > 2:
         raise ValueError(f'floats of up to {x.abs().max():.3g}: prepared images lie in [-1, 1]; '
                          'pass bytes (uint8), or map them')
+    if x.min() >= 0 and x.max() > 0:
+        warnings.warn(f'floats from {x.min():.3g} to {x.max():.3g} are taken as a part of [-1, 1]: '
+                      'if they are pixels in [0, 1], pass 2 * x - 1', stacklevel=2)
     return x.float()
 
+def _is_floats(x): # whether these are prepared images
+    if isinstance(x, np.ndarray): return np.issubdtype(x.dtype, np.floating)
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+# %% ../nbs/54_saved_model.ipynb #as-images
 def as_images(
     x,            # one image or several: files, PIL's, uint8 arrays or tensors; floats in [-1,1]
     channels:int, # of the model
@@ -56,9 +67,12 @@ def as_images(
     """Whatever holds images, as a model takes them. Raises `ValueError` for floats of another size
     or range and for what is no image, `OSError` for a file that is none."""
     if isinstance(x, ImageSet): x = x.x
-    if isinstance(x, np.ndarray) and x.dtype != np.uint8: x = torch.as_tensor(x)
-    if isinstance(x, Tensor) and x.is_floating_point(): return _floats(x, channels, size)
-    several = [x] if _is_one(x) else x
+    if isinstance(x, (list, tuple)) and len(x) and all(map(_is_floats, x)):
+        x = torch.stack([torch.as_tensor(image) for image in x])
+    if _is_floats(x): return _floats(torch.as_tensor(x), channels, size)
+    if isinstance(x, np.ndarray) and x.ndim == 4 and x.shape[-1] not in (1, 3, 4):
+        x = torch.as_tensor(x) # channels first, as torch has them
+    several = [x] if _is_one(x, channels) else x
     if len(several) == 0: raise ValueError('no images: one at least is wanted')
     return to_unit(torch.stack([as_bytes(image, size, channels) for image in several]))
 
@@ -106,7 +120,10 @@ class _Answers:
         if method not in self.scores:
             raise ValueError('this model has no scores of validation images to read a threshold '
                              'from: model.calibrate(images), or predict with reject=None')
-        return threshold_of(self.scores[method], reject)
+        try: return threshold_of(self.scores[method], reject)
+        except ValueError as e:
+            raise ValueError(f'{e}; reject=None does not ask, a larger valid= of the data set '
+                             'promises more') from e
 
     def predict(self,
         x,                     # one image or several, see `as_images`
@@ -123,7 +140,7 @@ class _Answers:
         if reject is not None: known = scores_of(self.model, images, method) >= threshold
         label = [self.about['classes'][i] for i in y]
         found = Prediction(label, confidence, known, -logits.logsumexp(1), probs)
-        return _only(found) if _is_one(x) else found
+        return _only(found) if _is_one(x, self.about['channels']) else found
 
 # %% ../nbs/54_saved_model.ipynb #walks
 class _Walks:
@@ -166,13 +183,20 @@ class _Walks:
                     c.grad_clamp, c.state_clamp).cpu()
 
 # %% ../nbs/54_saved_model.ipynb #measures
+def _check_classes(model, images): # raise where label 3 means something else
+    if list(images.classes) != list(model.about['classes']):
+        theirs, ours = (', '.join(c[:5]) for c in (images.classes, model.about['classes']))
+        raise ValueError(f'{images.name} has the classes {theirs}, the model {ours}: make them '
+                         'the same, in the same order')
+
 class _Measures:
     "What is measured of a model on labelled images."
     def evaluate(self,
         images:ImageSet,   # labelled
         reject:float=None, # share of known images that may be refused: adds what is accepted
     )->dict:               # plain numbers, as calibration_record; with the temperature applied
-        "Accuracy and calibration on labelled images."
+        "Accuracy and calibration on labelled images. Raises `ValueError` for other classes."
+        _check_classes(self, images)
         probs = (self.logits(images) / self.about['temperature']).softmax(1)
         found = calibration_record(probs, images.y, generator=rng(0, 'ece-floor'))
         if reject is None: return found
@@ -213,7 +237,9 @@ class TrainedModel(_Answers, _Walks, _Measures, ModelHubMixin):
     def calibrate(self,
         images:ImageSet, # labelled, that it has not trained on
     )->'TrainedModel':   # itself
-        "Fit the temperature, and keep the scores that thresholds are read from."
+        """Fit the temperature, and keep the scores that thresholds are read from. Raises
+        `ValueError` for other classes."""
+        _check_classes(self, images)
         logits = self.logits(images)
         try: self.about['temperature'] = fit_temperature(logits, images.y)
         except ValueError: self.about['temperature'] = 1. # every image is right at any
@@ -277,17 +303,25 @@ def _card(model, name): # README.md
     )
 
 # %% ../nbs/54_saved_model.ipynb #save
+_PROBE = 'logits of a random image, with which a network that was made anew is checked'
+
+def _probe(model): # one row of logits, float32, in evaluation mode
+    a = model.about
+    x = torch.rand(1, a['channels'], a['size'], a['size'], generator=rng(0, _PROBE)) * 2 - 1
+    return model.logits(x)[0].tolist()
+
 def _save(self, folder):
-    """Write the model into a folder. Raises `OSError` where the disk refuses; what was there
-    before then survives."""
+    """Write the model into a folder, its weights first. Raises `OSError` where the disk refuses;
+    what was there before then survives."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f'model.{k}': v for k, v in self.model.model.state_dict().items()}
     tensors |= {f'scores.{k}': v for k, v in self.scores.items()}
     if self.chains is not None: tensors['buffer'] = self.chains
-    write_json(folder / 'config.json', self.about)
+    about = {**self.about, 'probe': _probe(self)}
+    save_checkpoint(folder / 'model.safetensors', tensors, about)
+    write_json(folder / 'config.json', about)
     atomic_write(folder / 'README.md', _card(self, folder.resolve().name).encode())
-    save_checkpoint(folder / 'model.safetensors', tensors, self.about)
     return folder
 
 TrainedModel.save = _save
@@ -301,15 +335,29 @@ def _about(meta): # of a saved model, or of weights that ship
     size = dict(channels=meta['arch']['channels'], size=meta['arch']['image_size'])
     return {**meta, **size, 'classes': list(classes), 'temperature': 1.}
 
-def _network(meta, given, path): # EnergyClassifier with fresh weights
-    arch = meta['arch']
-    if arch.get('network') != 'own': return build_model(arch)
-    if given is None and not arch.get('made_of'):
+def _made_anew(arch, trust, path): # the network that a file names
+    if not arch.get('made_of'):
         raise CheckpointError(f'{path} does not name what made its network: pass it, '
                               'load(…, network=the module)')
-    if given is None: given = from_arch(arch)
-    if not isinstance(given, OwnNetwork): given = OwnNetwork(given, arch['units'], arch['output'])
+    try: return from_arch(arch, trust)
+    except Exception as e: # whatever its package raises
+        raise CheckpointError(f'the network of {path} cannot be made: {e}. Or pass it: '
+                              'load(…, network=the module)') from e
+
+def _network(meta, given, trust, path): # EnergyClassifier with fresh weights
+    arch = meta['arch']
+    if arch.get('network') != 'own': return build_model(arch)
+    if given is None: given = _made_anew(arch, trust, path)
+    wrapped = isinstance(given, OwnNetwork) or not arch.get('made_of') and 'units' not in arch
+    if not wrapped: given = OwnNetwork(given, arch['units'], arch['output'], arch['made_of'] or {})
     return EnergyClassifier(given)
+
+def _check_probe(model, path): # raise where the network that was made computes something else
+    if 'probe' not in model.about: return
+    was, now = (torch.tensor(v).double() for v in (model.about['probe'], _probe(model)))
+    if not torch.allclose(was, now, rtol=1e-2, atol=1e-2 * (1 + was.abs().max())):
+        raise CheckpointError(f'{path}: the network gives other logits than when it was saved; its '
+                              'package has changed, or another network was passed')
 
 def _file(which): # of a folder, a file, or a name that ships
     path = Path(which)
@@ -325,15 +373,16 @@ def load_model(
     which,        # folder of a saved model or of a run, a .safetensors file, a name that ships
     device='cpu', # where the network goes
     network=None, # the module, where the file does not name it; gets the weights
+    trust:bool=False, # import the module of a class that the file names, which runs it
 )->TrainedModel:
     """A trained model. Raises `FileNotFoundError` where there is none, `CheckpointError` for a
-    damaged file or one whose network cannot be made."""
+    damaged file or one whose network cannot be made, or is another."""
     path = _file(which)
     tensors, meta = load_checkpoint(path)
     if 'arch' not in meta:
         raise CheckpointError(f'{path} holds the state of a run, not a model: '
                               "load the run's folder when it has finished")
-    model = _network(meta, network, path)
+    model = _network(meta, network, trust, path)
     weights = {k.removeprefix('model.'): v for k, v in tensors.items() if k.startswith('model.')}
     try: model.model.load_state_dict(weights)
     except RuntimeError as e:
@@ -342,17 +391,20 @@ def load_model(
     chains = tensors.get('buffer')
     if chains is not None and chains.is_floating_point(): chains = to_uint8(chains)
     scores = {k.removeprefix('scores.'): v for k, v in tensors.items() if k.startswith('scores.')}
-    return TrainedModel(model.to(device), _about(meta), chains, scores)
+    found = TrainedModel(model.to(device), _about(meta), chains, scores)
+    _check_probe(found, path)
+    return found
 
 # %% ../nbs/54_saved_model.ipynb #hub
 def _from_hub(cls, *, model_id, revision=None, cache_dir=None, force_download=False,
-              local_files_only=False, token=None, network=None, device='cpu', **ignored):
+              local_files_only=False, token=None, network=None, device='cpu', trust=False,
+              **ignored):
     if not Path(model_id).is_dir():
         from huggingface_hub import snapshot_download
         model_id = snapshot_download(
             model_id, revision=revision, cache_dir=cache_dir, force_download=force_download,
             local_files_only=local_files_only, token=token)
-    return load_model(model_id, device, network)
+    return load_model(model_id, device, network, trust)
 
 def _no_hub(*args, **how):
     raise ImportError('the Hugging Face hub needs its package: pip install jem_nb[networks]')

@@ -412,7 +412,8 @@ def start_state(
 )->RunState:
     "The state before the first step: a function of the recipe, the data and the process alone."
     cfg, arch = settled(cfg, p), architecture(cfg, images)
-    arch |= getattr(own, 'arch', {}) # what makes it again
+    known = getattr(own, 'arch', None) # what makes it again
+    if isinstance(known, dict) and known.get('network') == 'own': arch |= known
     model = _first_model(cfg, arch, own, p)
     if cfg.channels_last: model.to(memory_format=torch.channels_last)
     if cfg.compile: model.model.compile(dynamic=False) # a kernel for each shape that is met

@@ -23,7 +23,7 @@ from .fitting import Diverged, dry_run, fit, suggest
 from .precision import choose
 from .saved_model import load_model
 from .train import run_from_options, say_result
-from .your_data import from_folder, whole_folder
+from .your_data import IMAGE_FILES, from_folder, whole_folder
 
 # %% ../nbs/58_terminal.ipynb #folder-options
 def _add_folder_options(q): # how a folder of images is read
@@ -82,8 +82,6 @@ def cmd_fit(
     return 0
 
 # %% ../nbs/58_terminal.ipynb #predict-options
-_IMAGES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp', '.gif', '.tif', '.tiff', '.ppm', '.pgm')
-
 def _add_predict_options(q):
     q.add_argument('which', help='folder of a saved model or of a run, or a model that ships')
     q.add_argument('images', nargs='+', help='files, or folders that are searched for images')
@@ -98,7 +96,7 @@ def _add_predict_options(q):
 def _files(places): # files, and all images below folders
     for place in map(Path, places):
         if not place.is_dir(): yield place
-        else: yield from sorted(p for p in place.rglob('*') if p.suffix.lower() in _IMAGES)
+        else: yield from sorted(p for p in place.rglob('*') if p.suffix.lower() in IMAGE_FILES)
 
 def _read(model, files): # → files that are images, them as a batch
     good, images = [], []

@@ -79,8 +79,9 @@ def _other_fields(cfg, saved): # {field: value} of a saved recipe that is not th
 def _check_images(state, meta): # raise where the checkpoint has seen other images
     was, now = meta.get('data'), state.data # none in the first checkpoints
     if was and (was['sha256'], was['shape']) != (now['sha256'], now['shape']):
-        raise CheckpointError(f'the checkpoint was made with {said_set(was)}, '
-                              f'these are {said_set(now)}: give those, or another folder')
+        raise CheckpointError(f'the checkpoint was made with {said_set(was)}, these are '
+                              f'{said_set(now)}, other pixels or labels: give those, '
+                              'or another folder')
 
 def _load_network_(state, tensors): # weights, and their running mean
     try:
@@ -646,7 +647,7 @@ def train(
     device=None,        # default: a GPU if there is one
     splits:dict=None,   # {'train', 'valid'} ImageSets; default: cfg.dataset
     model:torch.nn.Module=None, # a network of your own, images in [-1,1] → logits; trained in place
-    on_row=None,        # called with each row of the curve, a dict
+    on_row=None,        # called with each row of the curve, a dict; and with each validation's
 )->dict:                # the record
     """Train to the end of the schedule, or go on from where a run stopped; on all processes
     that torchrun started. Raises `ValueError` for data that does not fit, `CheckpointError`

@@ -8,6 +8,8 @@ __all__ = ['IMAGENET', 'DataUnits', 'OwnNetwork', 'build_own', 'network', 'made_
 
 # %% ../nbs/53_your_network.ipynb #imports
 import importlib
+import json
+import sys
 from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
@@ -46,12 +48,13 @@ class OwnNetwork(nn.Module):
         net:nn.Module,     # any
         units:dict=None,   # mean and std of its images, in [0, 1]; None: it takes [-1, 1]
         output=None,       # key, attribute or place of the logits in what it returns
-        made_of:dict=None, # factory and arguments; None: asked of the network
+        made_of:dict=None, # factory and arguments; None: asked of the network; {}: unknown
     ):
         super().__init__()
         self.net = DataUnits(net, **units) if units else net
         self.output = output
-        self.arch = dict(network='own', made_of=made_of or made_by(net), units=units, output=output)
+        made_of = made_by(net) if made_of is None else made_of or None
+        self.arch = dict(network='own', made_of=made_of, units=units, output=output)
 
     def forward(self, x:Tensor)->Tensor:
         "(n, c, h, w) in [-1, 1] → logits (n, k)."
@@ -70,20 +73,32 @@ def _imported(module):
         raise ImportError(f'{module} cannot be imported, and the network comes from there'
                           f'{extra}') from e
 
-def _class_at(place): # 'package.module:Class' → the class; refuses what is no module
+def _class_at(place, trust): # 'package.module:Class' → the class; refuses what is no module
     module, _, name = place.partition(':')
+    if not trust and module not in sys.modules: # to import it would run it
+        raise ValueError(f'{place!r} made the network, and its module is not imported: import it, '
+                         'or say trust=True, or pass the network itself')
     found = getattr(_imported(module), name, None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(f'{place!r} is not a class of networks: a file may name timm, '
                          'torchvision, or package.module:Class of an nn.Module')
     return found
 
+def _checked(place, arguments): # refuse what would fetch or read a file
+    name = str(arguments.get(_FACTORIES[place][2], ''))
+    bad = [k for k in arguments if k.startswith(('pretrained', 'weights', 'checkpoint', 'cache'))]
+    if bad or ':' in name or '/' in name:
+        raise ValueError(f'{place} {name!r} with {", ".join(bad) or "a place"}: a saved model names '
+                         'an architecture, and nothing to fetch or to read')
+
 def build_own(
     made_of:dict, # factory, 'timm', 'torchvision' or 'package.module:Class'; arguments
+    trust:bool=False, # import the module of a class, which runs it
 )->nn.Module:     # with fresh weights
     "The network that a description names. Raises `ImportError` or `ValueError` where it cannot."
     place, arguments = made_of['factory'], dict(made_of['arguments'])
-    if place not in _FACTORIES: return _class_at(place)(**arguments)
+    if place not in _FACTORIES: return _class_at(place, trust)(**arguments)
+    _checked(place, arguments)
     module, function, _ = _FACTORIES[place]
     return getattr(_imported(module), function)(**arguments)
 
@@ -103,19 +118,25 @@ def network(
         arguments[_FACTORIES[place][2]] = which
         if place == 'timm': arguments['in_chans'] = channels
         if n_classes: arguments['num_classes'] = n_classes
-    else: place = name
-    try: net = build_own(dict(factory=place, arguments=arguments))
+    elif ':' not in name:
+        raise ValueError(f'{name!r}: say where the network comes from, such as timm:{name}, '
+                         f'torchvision:{name} or package.module:Class')
+    try:
+        if place not in _FACTORIES: net = _class_at(name, True)(**arguments)
+        else: net = getattr(_imported(_FACTORIES[place][0]), _FACTORIES[place][1])(**arguments)
     except (RuntimeError, TypeError, ValueError) as e: # an unknown name, wrong arguments
         raise ValueError(f'{name} cannot be made: {e}') from e
     kept = {k: v for k, v in arguments.items() if k not in ('pretrained', 'weights')}
-    return OwnNetwork(net, units, output, dict(factory=place, arguments=kept))
+    try: json.dumps(kept)
+    except TypeError: return OwnNetwork(net, units, output, made_of={}) # no file can hold them
+    made_of = dict(factory=place if place in _FACTORIES else name, arguments=kept)
+    return OwnNetwork(net, units, output, made_of)
 
 # %% ../nbs/53_your_network.ipynb #made-by
 def _candidates(net): # descriptions that might be right
     about, place = getattr(net, 'pretrained_cfg', None) or {}, type(net)
     if 'architecture' in about:
-        arguments = dict(model_name=about['architecture'], num_classes=net.num_classes,
-                         in_chans=next(net.parameters()).shape[1])
+        arguments = dict(model_name=about['architecture'], num_classes=net.num_classes, in_chans=3)
         size = getattr(getattr(net, 'patch_embed', None), 'img_size', None)
         first = next((m for m in net.modules() if isinstance(m, nn.Conv2d)), None)
         if first is not None: arguments['in_chans'] = first.in_channels * first.groups
@@ -132,10 +153,11 @@ def made_by(
     net:nn.Module, # any
 )->dict|None:      # factory and arguments; None: nothing is known that makes it again
     "What made a network, if that can be found out and proves right."
+    if any(isinstance(p, nn.UninitializedParameter) for p in net.parameters()): return None
     weights = {k: v.shape for k, v in net.state_dict().items()}
     for made_of in _candidates(net):
         try:
-            with _random_state_kept(): again = build_own(made_of)
+            with _random_state_kept(): again = build_own(made_of, trust=True) # the class is at hand
         except Exception: continue # a factory that wants other arguments
         if {k: v.shape for k, v in again.state_dict().items()} == weights: return made_of
     return None
@@ -147,7 +169,7 @@ def confirmed(
 )->bool:             # whether its description makes the same function
     "Make the network anew, give it the same weights, and compare the logits of a few images."
     if own.arch['made_of'] is None: return False
-    with _random_state_kept(): again = from_arch(own.arch)
+    with _random_state_kept(): again = from_arch(own.arch, trust=True)
     again.load_state_dict(own.state_dict())
     x, was = images.take(min(4, len(images))).unit(), own.training
     device = next(own.parameters()).device
@@ -158,9 +180,11 @@ def confirmed(
 
 def from_arch(
     arch:dict,      # of an OwnNetwork
+    trust:bool=False, # import the module of a class, which runs it
 )->OwnNetwork:      # with fresh weights
     "The wrapped network that a file describes."
-    return OwnNetwork(build_own(arch['made_of']), arch['units'], arch['output'], arch['made_of'])
+    net = build_own(arch['made_of'], trust)
+    return OwnNetwork(net, arch['units'], arch['output'], arch['made_of'])
 
 # %% ../nbs/53_your_network.ipynb #check
 def _tried(net, x, images): # logits of x, or a ValueError that says what is wrong
@@ -190,14 +214,21 @@ def check_network(
 ):
     "Raise `ValueError`, with the remedy, for a network that cannot be trained on these images."
     x, k, was = images.take(min(2, len(images))).unit(), len(images.classes), net.training
+    for p in net.parameters():
+        if isinstance(p, nn.UninitializedParameter):
+            raise ValueError('the network has lazy layers without a shape: send one image through')
+        if p.dtype != torch.float32:
+            raise ValueError(f'the network has weights of {p.dtype}: call .float() on it')
     x = x.to(next(net.parameters()).device)
-    try: logits = _tried(net.eval(), x, images)
+    try:
+        logits = _tried(net.eval(), x, images)
+        if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] > 1:
+            EnergyClassifier(net).grad_energy(x) # raises where the logits are cut off from x
     finally: net.train(was)
     if logits.shape != (len(x), k):
         raise ValueError(f'the network gives {tuple(logits.shape)} for {len(x)} images of {k} '
                          f'classes: ({len(x)}, {k}) is wanted; num_classes={k} of timm and '
                          'torchvision makes it so')
-    EnergyClassifier(net).grad_energy(x) # raises where the logits are cut off from x
     if matched and has_batch_norm(net):
         raise ValueError('the matched model differentiates the energy of single images twice, '
                          'which batch norm makes depend on the others: choose a network without')

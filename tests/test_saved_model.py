@@ -252,3 +252,117 @@ def test_draws_where_gradients_are_off(model, mode):
     precision._precision_here.cache_clear() # the machine is asked under the same mode
     with mode(): drawn = model.sample('3', 2, steps=2)
     assert torch.equal(drawn, model.sample('3', 2, steps=2))
+
+
+def test_another_function_has_another_folder(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    how = {**SHORT, 'progress': True}
+    fit(small(), data, **how)
+    steps = []
+    relu = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    fit(relu, data, on_row=steps.append, **how) # the shapes are the same
+    assert steps
+    capsys.readouterr()
+    fit(small(), data, **how)
+    assert 'holds this run, finished: nothing is trained' in capsys.readouterr().err
+
+
+def test_minutes_go_on(data, tmp_path):
+    def stop(row): raise KeyboardInterrupt
+    how = dict(folder=tmp_path, minutes=.05, ckpt_every=1, **{**SHORT, 'n_epochs': 50})
+    with pytest.raises(KeyboardInterrupt): fit(small(), data, on_row=stop, **how)
+    model = fit(small(), data, **how)
+    assert model.about['steps'] == model.config.n_epochs * (len(data['train']) // 64)
+
+
+def test_a_second_fit_leaves_the_first_model(data, tmp_path):
+    net = small()
+    first = fit(net, data, folder=tmp_path / 'a', **SHORT)
+    before = first.logits(data['test'])
+    fit(net, data, folder=tmp_path / 'b', **{**SHORT, 'lr': .05})
+    assert torch.equal(first.logits(data['test']), before)
+
+
+def test_a_dry_run_changes_nothing(data):
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.SiLU(), nn.Flatten(),
+                        nn.Linear(144, 10))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    from jem_nb.fitting import dry_run
+    dry_run(net, data, suggest(data, net, n_steps=1), 1)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+class Tanh(nn.Sequential):
+    "Needs no argument, and has one that its weights do not show."
+    def __init__(self, act=nn.SiLU):
+        super().__init__(nn.Flatten(), nn.Linear(64, 16), act(), nn.Linear(16, 10))
+
+
+def test_a_network_that_is_made_anew_wrongly_is_noticed(data, tmp_path):
+    from jem_nb.your_network import OwnNetwork
+    wrong = dict(factory=f'{__name__}:Tanh', arguments={})
+    own = OwnNetwork(Tanh(nn.Tanh), made_of=wrong)
+    kept = fit(own, data, folder=tmp_path / 'run', **SHORT)
+    kept.model.model.arch['made_of'] = kept.about['arch']['made_of'] = wrong
+    with pytest.raises(CheckpointError, match='gives other logits than when it was saved'):
+        load_model(kept.save(tmp_path / 'kept'))
+
+
+def test_a_file_imports_nothing_unasked(data, tmp_path, monkeypatch):
+    (tmp_path / 'mynets_of_a_test.py').write_text(
+        'import pathlib; pathlib.Path(__file__).with_name("ran").touch()\n'
+        'from torch import nn\n'
+        'class Net(nn.Sequential):\n'
+        '    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(64, 10))\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    from mynets_of_a_test import Net
+    kept = fit(Net(), data, folder=tmp_path / 'run', **SHORT).save(tmp_path / 'kept')
+    wanted = load_model(kept).logits(data['test'])   # imported: it may be used
+    monkeypatch.delitem(sys.modules, 'mynets_of_a_test')
+    (tmp_path / 'ran').unlink()
+    with pytest.raises(CheckpointError, match='module is not imported.*network=the module'):
+        load_model(kept)
+    assert not (tmp_path / 'ran').exists()
+    assert torch.equal(load_model(kept, trust=True).logits(data['test']), wanted)
+
+
+def test_tied_weights_and_types(data, tmp_path):
+    net = small()
+    net[3].weight, tied = nn.Parameter(torch.randn(10, 32) / 8), nn.Linear(32, 10)
+    tied.weight = net[3].weight
+    both = nn.Sequential(net[:3], nn.Sequential(tied))
+    both.add_module('again', nn.Identity())
+    both.again.weight = tied.weight
+    fit(both, data, folder=tmp_path / 'tied', **SHORT).save(tmp_path / 'kept')
+    with pytest.raises(ValueError, match='float64: call .float'):
+        fit(small().double(), data, **SHORT)
+    lazy = nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
+    with pytest.raises(ValueError, match='lazy layers without a shape'):
+        fit(lazy, data, **SHORT)
+
+
+def test_other_words_for_images(data, model, tmp_path):
+    x = data['test'].x[:5]
+    wanted = model.predict(x).energy
+    layouts = [x.numpy(), list(x), list(data['test'].unit()[:5]), x[:, 0], x[:, 0].numpy()]
+    for layout in layouts:
+        assert torch.allclose(model.predict(layout).energy, wanted, atol=1e-5)
+    with pytest.warns(UserWarning, match=r'if they are pixels in \[0, 1\], pass 2 \* x - 1'):
+        model.predict(x / 255)
+    with pytest.raises(ValueError, match='has the classes a, b, the model 0, 1'):
+        other = from_tensors(x.repeat(4, 1, 1, 1), torch.arange(20) % 2, ['a', 'b'])
+        model.evaluate(other['train'])
+    with pytest.raises(ValueError, match='size= and channels= are for a folder'):
+        fit(small(), data, size=8, **SHORT)
+    with pytest.raises(ValueError, match='images are wanted as a folder'):
+        fit(small(), dict(), **SHORT)
+    with pytest.raises(ValueError, match='timm:resnet18, torchvision:resnet18'):
+        fit('resnet18', data, **SHORT)
+
+
+def test_a_file_fetches_nothing():
+    from jem_nb.your_network import build_own
+    for arguments in (dict(model_name='resnet10t', pretrained=True), dict(model_name='hf-hub:a/b'),
+                      dict(model_name='resnet10t', checkpoint_path='/tmp/x.pth')):
+        with pytest.raises(ValueError, match='nothing to fetch or to read'):
+            build_own(dict(factory='timm', arguments=arguments))

@@ -103,7 +103,7 @@ def test_a_file_that_is_no_image(tmp_path):
 def test_no_folder_and_no_classes(tmp_path):
     with pytest.raises(FileNotFoundError, match='no folder'): from_folder(tmp_path / 'none')
     picture().save(tmp_path / 'alone.png')
-    with pytest.raises(ValueError, match='one folder of images for each class'):
+    with pytest.raises(ValueError, match='a folder of images for each class'):
         from_folder(tmp_path)
 
 
@@ -238,3 +238,90 @@ def test_the_package_has_them():
     assert jem_nb.from_folder is from_folder
     assert {'fit', 'load', 'from_folder', 'EnergyClassifier'} <= set(dir(jem_nb))
     with pytest.raises(AttributeError, match="no attribute 'from_floder'"): jem_nb.from_floder
+
+
+def test_hidden_files_and_others_are_left_alone(tmp_path, capsys):
+    folder = folder_of(tmp_path / 'p', dict(cat=6, dog=6))
+    folder_of(folder, {'.thumbs': 3})
+    folder_of(folder / 'cat', {'.ipynb_checkpoints': 2})
+    (folder / '.empty').mkdir()
+    (folder / 'dog' / 'notes.txt').write_text('good dog')
+    picture().save(folder / 'dog' / 'LOUD.PNG')
+    data = from_folder(folder)
+    assert data.classes == ('cat', 'dog') and sum(map(len, data.values())) == 13
+    assert '1 files are no images by their names, passed over' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('names', [('Train', 'Test'), ('train', 'validation'), ('training', 'dev')])
+def test_other_names_of_the_parts(tmp_path, names):
+    for name in names: folder_of(tmp_path / 'p' / name, dict(cat=8, dog=8))
+    data = from_folder(tmp_path / 'p')
+    assert data.classes == ('cat', 'dog') and set(data) == {'train', 'valid', 'test'}
+
+
+def test_a_folder_beside_the_parts(tmp_path):
+    for name in ('train', 'test', 'annotations'): folder_of(tmp_path / 'p' / name, dict(cat=8, dog=8))
+    with pytest.raises(ValueError, match='beside it annotations, which is none of train'):
+        from_folder(tmp_path / 'p')
+
+
+def test_other_pixels_are_not_taken_for_those_that_are_kept(tmp_path):
+    pairs = [(torch.full((1, 8, 8), i, dtype=torch.uint8), i % 2) for i in range(20)]
+    other = [(255 - x, y) for x, y in pairs]
+    from_dataset(pairs, keep=tmp_path / 'kept')
+    with pytest.raises(ValueError, match='keeps other images than these'):
+        from_dataset(other, keep=tmp_path / 'kept')
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full' / 'letter.txt').write_text('mine')
+    with pytest.raises(ValueError, match='holds other files'):
+        from_dataset(pairs, keep=tmp_path / 'full')
+
+
+def test_another_size_has_another_place(tmp_path, monkeypatch):
+    monkeypatch.setattr(your_data, '_MOST_IN_MEMORY', 10)
+    monkeypatch.setenv('JEM_NB_CACHE', str(tmp_path / 'cache'))
+    folder = folder_of(tmp_path / 'pets', dict(cat=12, dog=12))
+    assert from_folder(folder).size == 8 and from_folder(folder, size=4).size == 4
+    monkeypatch.chdir(tmp_path)
+    assert len(from_folder('pets')['train']) == 16
+    assert len(list((tmp_path / 'cache').iterdir())) == 2 # a relative path is the same folder
+
+
+class Numbered(list):
+    "A dataset with class names, as torchvision has them."
+    def __init__(self, pairs, classes, target_transform=None):
+        super().__init__(pairs)
+        self.classes, self.target_transform = classes, target_transform
+        self.targets = [y for _, y in pairs]
+
+    def __getitem__(self, i):
+        x, y = super().__getitem__(i)
+        return x, self.target_transform(y) if self.target_transform else y
+
+
+def test_classes_of_the_test_set():
+    pairs = [(picture(), i % 3) for i in range(30)]
+    train, other = Numbered(pairs, list('abc')), Numbered(pairs, list('abd'))
+    with pytest.raises(ValueError, match='the test set has other classes: a, b, d'):
+        from_dataset(train, test=other)
+
+
+def test_labels_are_what_the_dataset_gives():
+    pairs = [(picture(), i % 4) for i in range(40)]
+    data = from_dataset(Numbered(pairs, ['even', 'odd'], lambda y: y % 2))
+    assert data['train'].y.unique().tolist() == [0, 1]
+    ones = from_dataset([(x, y + 1) for x, y in pairs])
+    assert ones.classes == ('1', '2', '3', '4')
+
+
+@pytest.mark.parametrize('image', [np.zeros((1, 8, 8), np.uint8), np.zeros((2, 1, 8, 8), np.uint8)])
+def test_arrays_of_another_layout(image):
+    with pytest.raises(ValueError, match=r'\(h, w\) or \(h, w, 3\) is wanted'): as_bytes(image, 8)
+
+
+def test_names_in_an_array_and_wide_tensors():
+    x = torch.zeros(20, 1, 8, 12, dtype=torch.uint8)
+    with pytest.raises(ValueError, match='images of 8×12 pixels: square ones'):
+        from_tensors(x, torch.arange(20) % 2)
+    names = np.array(['cat', 'dog'])[np.arange(20) % 2]
+    assert from_tensors(x, names, size=8).classes == ('cat', 'dog')
