@@ -971,6 +971,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                      'jem_nb.your_network.OwnNetwork.forward': ( 'your_network.html#ownnetwork.forward',
                                                                                  'jem_nb/your_network.py'),
                                      'jem_nb.your_network._candidates': ('your_network.html#_candidates', 'jem_nb/your_network.py'),
+                                     'jem_nb.your_network._check_weights': ('your_network.html#_check_weights', 'jem_nb/your_network.py'),
                                      'jem_nb.your_network._checked': ('your_network.html#_checked', 'jem_nb/your_network.py'),
                                      'jem_nb.your_network._class_at': ('your_network.html#_class_at', 'jem_nb/your_network.py'),
                                      'jem_nb.your_network._has': ('your_network.html#_has', 'jem_nb/your_network.py'),

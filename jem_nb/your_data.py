@@ -284,7 +284,8 @@ def _folder_source(folder, classes=None): # → _Source, class names
         odd = sorted(set(found) ^ set(classes))
         raise ValueError(f'{folder} has other classes than train: {", ".join(odd)}')
     paths, labels = map(list, zip(*samples))
-    passed = sum(1 for p in Path(folder).rglob('*') if p.is_file() and _seen(folder, p)) - len(paths)
+    files = [p for p in Path(folder).rglob('*') if p.is_file() and _seen(folder, p)]
+    passed = len(files) - len(paths)
     if passed: print(f'{folder}: {passed} files are no images by their names, passed over')
     return _Source(labels, paths.__getitem__, paths.__getitem__), found
 

@@ -88,8 +88,9 @@ def _checked(place, arguments): # refuse what would fetch or read a file
     name = str(arguments.get(_FACTORIES[place][2], ''))
     bad = [k for k in arguments if k.startswith(('pretrained', 'weights', 'checkpoint', 'cache'))]
     if bad or ':' in name or '/' in name:
-        raise ValueError(f'{place} {name!r} with {", ".join(bad) or "a place"}: a saved model names '
-                         'an architecture, and nothing to fetch or to read')
+        what = ', '.join(bad) or 'a place'
+        raise ValueError(f'{place} {name!r} with {what}: a saved model names an architecture, '
+                         'and nothing to fetch or to read')
 
 def build_own(
     made_of:dict, # factory, 'timm', 'torchvision' or 'package.module:Class'; arguments
@@ -186,7 +187,7 @@ def from_arch(
     net = build_own(arch['made_of'], trust)
     return OwnNetwork(net, arch['units'], arch['output'], arch['made_of'])
 
-# %% ../nbs/53_your_network.ipynb #check
+# %% ../nbs/53_your_network.ipynb #tried
 def _tried(net, x, images): # logits of x, or a ValueError that says what is wrong
     size = '×'.join(map(str, images.x.shape[1:]))
     try: found = net(x)
@@ -207,6 +208,14 @@ def _has(net, kinds): return any(isinstance(m, kinds) for m in net.modules())
 
 def has_batch_norm(net): return _has(net, nn.modules.batchnorm._BatchNorm) # whether it normalises
 
+def _check_weights(net): # float32, and there
+    for p in net.parameters():
+        if isinstance(p, nn.UninitializedParameter):
+            raise ValueError('the network has lazy layers without a shape: send one image through')
+        if p.dtype != torch.float32:
+            raise ValueError(f'the network has weights of {p.dtype}: call .float() on it')
+
+# %% ../nbs/53_your_network.ipynb #check
 def check_network(
     net:nn.Module,   # images in [-1,1] → logits; its mode is put back
     images:ImageSet, # what it will be trained on
@@ -214,11 +223,7 @@ def check_network(
 ):
     "Raise `ValueError`, with the remedy, for a network that cannot be trained on these images."
     x, k, was = images.take(min(2, len(images))).unit(), len(images.classes), net.training
-    for p in net.parameters():
-        if isinstance(p, nn.UninitializedParameter):
-            raise ValueError('the network has lazy layers without a shape: send one image through')
-        if p.dtype != torch.float32:
-            raise ValueError(f'the network has weights of {p.dtype}: call .float() on it')
+    _check_weights(net)
     x = x.to(next(net.parameters()).device)
     try:
         logits = _tried(net.eval(), x, images)

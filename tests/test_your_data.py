@@ -260,7 +260,8 @@ def test_other_names_of_the_parts(tmp_path, names):
 
 
 def test_a_folder_beside_the_parts(tmp_path):
-    for name in ('train', 'test', 'annotations'): folder_of(tmp_path / 'p' / name, dict(cat=8, dog=8))
+    for name in ('train', 'test', 'annotations'):
+        folder_of(tmp_path / 'p' / name, dict(cat=8, dog=8))
     with pytest.raises(ValueError, match='beside it annotations, which is none of train'):
         from_folder(tmp_path / 'p')
 
