@@ -34,7 +34,7 @@ def _opened(which, device): # network, chains, what the file says of itself, rec
         model, buffer, meta = load_weights(path, device)
         beside = path.parent / 'record.json'
         if beside.is_file(): record = json.loads(beside.read_text())
-    elif which in pretrained_names():
+    elif which in pretrained_names() or f'{which}_jem' in pretrained_names():
         model, buffer, meta = load_pretrained(which, device)
     else:
         raise ValueError(f'{which!r} is neither the folder of a finished run nor a model that '
@@ -484,7 +484,7 @@ def main(
     try:
         with plain_warnings(): return a.fn(a)
     except KeyboardInterrupt as e:
-        print(str(e) or 'stopped; the same command goes on', file=sys.stderr)
+        print(str(e) or 'stopped', file=sys.stderr)
         return 130
     except (ValueError, TypeError, OSError, ImportError, CheckpointError) as e:
         sys.stderr.write(f'error: {e}\n') # one write: many processes may say it at once

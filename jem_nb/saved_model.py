@@ -116,6 +116,8 @@ class _Answers:
 
     def threshold(self, reject:float, method:str='log_p_x')->float:
         "The lowest score that is accepted. Raises `ValueError` without validation scores."
+        if not 0 < reject < 1:
+            raise ValueError(f'reject={reject}: a share between 0 and 1 is wanted')
         if method not in SCORES: scores_of(self.model, None, method) # raises, names the nearest
         if method not in self.scores:
             raise ValueError('this model has no scores of validation images to read a threshold '

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 import jem_nb
 from .precision import choose, times_slower, uncrowded
 from .config import (ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options,
-    config_from_options, seed_shift)
+    config_from_options, given_options, matched, preset, seed_shift)
 from .data import ImageSet, fingerprint, load, said_set, to_uint8, to_unit
 from .buffer import join_shards, take_shard
 from jem_nb.checkpoint import (CheckpointError, atomic_write, checkpoints, load_checkpoint,
@@ -717,15 +717,21 @@ def add_train_options(
 
 def _is_first(): return os.environ.get('RANK', '0') == '0' # of the processes that torchrun started
 
+def _recipe_asked_for(args, splits): # of a command line; for images of its own where it has some
+    if not splits: return config_from_options(args, args.model)
+    images = splits['train']
+    if args.model == 'matched': # the size of the images sets its scale
+        cfg = matched(preset(args.preset), images.x[0].numel())
+        return dataclasses.replace(cfg, **{**given_options(args), 'dataset': images.name})
+    return dataclasses.replace(config_from_options(args, args.model), dataset=images.name)
+
 def run_from_options(
     args:argparse.Namespace, # of a parser that add_train_options prepared
     splits:dict=None,        # {'train', 'valid'} ImageSets; default: those of the recipe
 )->dict:                     # the record
     "Train as the command line asks; the record names preset and model."
-    cfg, of = config_from_options(args, args.model), args.preset
-    if splits:
-        of = splits['train'].name
-        cfg = dataclasses.replace(cfg, dataset=of)
+    cfg, of = _recipe_asked_for(args, splits), args.preset
+    if splits: of = cfg.dataset
     folder = Path(args.out or f'data/runs/{of}-{args.model}-seed{cfg.seed}')
     if _is_first(): print(f'the run writes to {folder}', file=sys.stderr)
     record = train(cfg, folder, args.resume, device=args.device, splits=splits)
@@ -753,6 +759,7 @@ def plain_warnings():
     def show(message, *place, **more): print(f'warning: {message}', file=sys.stderr)
     with warnings.catch_warnings():
         warnings.simplefilter('default')
+        warnings.simplefilter('ignore', ResourceWarning) # files that PIL leaves open
         warnings.showwarning = show
         yield
 

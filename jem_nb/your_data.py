@@ -52,11 +52,15 @@ def _from_array(image): # uint8 (h,w), (h,w,c), or tensor (c,h,w), bytes or floa
                          'tensor has its channels first')
     return _Image.fromarray(image)
 
+def _read_file(place): # PIL's image; ValueError for a file that no image should be
+    try: return _Image.open(place)
+    except (SyntaxError, _Image.DecompressionBombError) as e: raise ValueError(str(e)) from e
+
 def _opened(image): # anything that holds one image → PIL's, upright
     if isinstance(image, dict): # as the datasets library writes them into a table
         image = image['bytes'] if image.get('bytes') else image['path']
     if isinstance(image, (bytes, bytearray)): image = io.BytesIO(image)
-    if isinstance(image, (str, os.PathLike, io.IOBase)): image = _Image.open(image)
+    if isinstance(image, (str, os.PathLike, io.IOBase)): image = _read_file(image)
     elif isinstance(image, (np.ndarray, Tensor)): image = _from_array(image)
     if not isinstance(image, _Image.Image):
         raise ValueError(f'a {type(image).__name__} is no image: a file, PIL\'s image, an array '
@@ -326,6 +330,7 @@ def from_folder(
     """A folder of images. Raises `FileNotFoundError` where there is none, `ValueError` for one that
     cannot be learned from, with the remedy."""
     folder = Path(folder)
+    if size is not None and size < 1: raise ValueError(f'size={size}: a pixel at least is wanted')
     if not folder.is_dir():
         raise FileNotFoundError(f'no folder {folder}: one with a folder for each class is wanted')
     parts = _parts_of(folder)

@@ -73,3 +73,10 @@ def test_one_class_and_divergence(iris):
     with pytest.raises(ValueError, match='two classes at least'): clone(QUICK).fit(X, np.zeros(150))
     with pytest.raises(ValueError, match='has diverged: make step_size'):
         clone(QUICK).set_params(step_size=1e30).fit(X, y)
+
+
+@pytest.mark.parametrize('wrong', [dict(hidden=64), dict(batch_size=0), dict(n_epochs=0),
+                                   dict(px_weight=-1.)], ids=str)
+def test_parameters_that_cannot_work(wrong, iris):
+    with pytest.raises(ValueError, match=f'{next(iter(wrong))}='):
+        clone(QUICK).set_params(**wrong).fit(*iris)

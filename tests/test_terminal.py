@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from jem_nb.config import matched, preset
 from jem_nb.data import load
 from jem_nb.terminal import main
 
@@ -155,3 +156,81 @@ def test_completion(capsys):
     pytest.importorskip('shtab')
     assert main(['completion', 'bash']) == 0
     assert 'predict' in capsys.readouterr().out
+
+
+# ---- what a reader of the command line ran into ----
+
+def error_of(words, capsys):
+    capsys.readouterr()
+    assert main(words) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith('error: ') and '\n' not in said
+    return said
+
+
+BAD = dict(
+    size=(['fit', 'NUMBERS', '--size', '0'], 'size=0: a pixel at least'),
+    minutes=(['fit', 'NUMBERS', '--minutes', '-1', '--dry-run'], '--minutes -1.0: a number'),
+    device=(['predict', 'KEPT', 'x.png', '--device', 'nonsense'], '--device nonsense'),
+    reject=(['predict', 'KEPT', 'NUMBERS', '--reject', '5'], 'reject=5.0: a share'),
+    parts=(['eval', 'KEPT', '--data', 'NUMBERS', '--parts', 'clean'], '--parts are those'),
+    folder=(['train', '--preset', 'digits', '--size', '64'], 'give it with --data'),
+)
+
+
+@pytest.mark.parametrize('words, said', BAD.values(), ids=BAD)
+def test_bad_input_is_one_line(words, said, numbers, kept, capsys):
+    words = [dict(NUMBERS=str(numbers), KEPT=str(kept)).get(w, w) for w in words]
+    assert said in error_of(words, capsys)
+
+
+def test_names_that_ship_are_short(tmp_path, capsys):
+    out = str(tmp_path / 'a.png')
+    assert main(['sample', 'digits', '--n', '1', '--steps', '1', '--out', out]) == 0
+    assert (tmp_path / 'a.png').is_file()
+
+
+def test_shipped_models_reject_where_their_images_are(numbers, capsys):
+    file = str(next(numbers.rglob('*.png')))
+    assert main(['predict', 'digits', file, '--reject', '.05', '--format', 'json']) == 0
+    assert json.loads(capsys.readouterr().out)[0]['known'] in (True, False)
+
+
+def test_a_huge_image_does_not_stop_the_others(kept, numbers, tmp_path, capsys, monkeypatch):
+    good = next(numbers.rglob('*.png'))
+    Image.new('L', (400, 400)).save(tmp_path / 'huge.png')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 1000) # 160 000 is more than twice as many
+    words = ['predict', str(kept), str(tmp_path / 'huge.png'), str(good), '--format', 'json']
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert 'huge.png' in said.err and len(json.loads(said.out)) == 1
+
+
+def test_matched_knows_the_size_of_the_images(numbers, tmp_path):
+    words = ['train', '--data', str(numbers), '--size', '16', '--model', 'matched', '--width', '1',
+             '--max-iters', '1', '--batch-size', '16', '--out', str(tmp_path / 'run')]
+    assert main(words) == 0
+    made = json.loads((tmp_path / 'run' / 'record.json').read_text())['config']
+    wanted = matched(preset('digits'), 256)
+    assert made['energy_scale'] == wanted.energy_scale == 4
+    assert made['step_size'] == wanted.step_size
+
+
+def test_eval_writes_its_file(kept, numbers, tmp_path):
+    assert main(['eval', str(kept), '--data', str(numbers), '--out', str(tmp_path / 'm.json')]) == 0
+    assert json.loads((tmp_path / 'm.json').read_text())['n'] == 80
+
+
+def test_a_class_in_a_file_here(numbers, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr('sys.path', list(__import__('sys').path))
+    (tmp_path / 'nets_of_this_test.py').write_text(
+        'from torch import nn\nclass Net(nn.Sequential):\n'
+        '    def __init__(self): super().__init__(nn.Flatten(), nn.Linear(64, 2))\n')
+    words = ['fit', str(numbers), '--model', 'nets_of_this_test:Net', '--out', 'own', *QUICK[4:]]
+    assert main(words) == 0
+    monkeypatch.delitem(__import__('sys').modules, 'nets_of_this_test')
+    file = str(next(numbers.rglob('*.png')))
+    assert 'trust=True' in error_of(['predict', 'own', file], capsys)
+    assert main(['predict', 'own', file, '--trust']) == 0
+    assert '--data FOLDER' in error_of(['eval', 'own', '--trust'], capsys)
