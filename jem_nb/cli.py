@@ -23,7 +23,7 @@ from .precision import choose, uncrowded
 from .results import (
     append_record, check_record, model_table, project_data, read_records, robust_at)
 from .train import (
-    add_train_options, load_pretrained, load_weights, plain_warnings, pretrained_names,
+    FolderInUse, add_train_options, load_pretrained, load_weights, plain_warnings, pretrained_names,
     progress_bar, provenance, run_from_options, say_result, slim_weights, train, write_json)
 
 # %% ../nbs/29_cli.ipynb #open-model
@@ -164,6 +164,7 @@ def _earlier_record(done, cfg): # the record in the file `done` if recipe and co
 
 def _train_or_go_on(cfg, folder, say): # the record; what cannot go on is started anew
     try: return train(cfg, folder)
+    except FolderInUse: raise # it is another run's
     except CheckpointError as e:
         say(f'{e}. Starting anew.')
         shutil.rmtree(folder)

@@ -61,3 +61,13 @@ def test_recipes_of_another_kind():
         return dict(what, seed=seed, status='complete', config=config)
     assert select([run(0), run(1)]) == [run(0), run(1)]
     with pytest.raises(ValueError, match='different recipes'): select([run(0), run(1, lr=.5)])
+
+
+def test_a_run_that_another_process_has_is_left_alone(tmp_path):
+    "A record that cannot be begun, because its folder is in use, must not begin by emptying it."
+    from jem_nb.train import only_run
+    with only_run(tmp_path / 'run'):
+        (tmp_path / 'run' / 'checkpoint-00000010.safetensors').write_bytes(b'of the other run')
+        with pytest.raises(RuntimeError, match='another run is writing'):
+            cli.make_run('digits', 'baseline', 0, tmp_path / 'run', say=lambda text: None)
+        assert (tmp_path / 'run' / 'checkpoint-00000010.safetensors').is_file()
