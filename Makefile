@@ -31,7 +31,7 @@ test: $(STAMP) ## set up, then every check, notebook and test; ends with "N pass
 	@MPLBACKEND=agg "$(PY)" scripts/gate.py
 
 clients: $(STAMP) ## other people's tools on a model of ours, in .venv too: gradio in a browser, torchebm, torch-fidelity, mlflow
-	@"$(PY)" -m pip install --quiet -e '.[clients]' -c constraints.txt
+	@"$(PY)" -m pip install --quiet -e '.[clients]'
 	@"$(PY)" -m pytest -q -rs tests/clients
 
 portable: $(STAMP) ## make test as on other machines: other CPUs, one thread, busy cores, other seeds; an hour or more
