@@ -28,7 +28,12 @@ from .step import build_model, needs_samples
 from .train import pretrained_names, weights_file, write_json
 from .your_data import as_bytes
 from .your_network import OwnNetwork, from_arch
-try: from huggingface_hub import ModelHubMixin
+
+# %% ../nbs/54_saved_model.ipynb #hub-mixin
+try:
+    with warnings.catch_warnings(): # tqdm's, about the widgets of a notebook
+        warnings.simplefilter('ignore')
+        from huggingface_hub import ModelHubMixin
 except ImportError: ModelHubMixin = object
 
 # %% ../nbs/54_saved_model.ipynb #images
