@@ -310,11 +310,9 @@ def _card(model, name): # README.md
     )
 
 # %% ../nbs/54_saved_model.ipynb #save
-_PROBE = 'logits of a random image, with which a network that was made anew is checked'
-
-def _probe(model): # one row of logits, float32, in evaluation mode
-    a = model.about
-    x = torch.rand(1, a['channels'], a['size'], a['size'], generator=rng(0, _PROBE)) * 2 - 1
+def _probe(model): # logits of one random image, by which a network that is made anew is checked
+    a, g = model.about, torch.Generator().manual_seed(0) # the same wherever the file is read
+    x = torch.rand(1, a['channels'], a['size'], a['size'], generator=g) * 2 - 1
     return model.logits(x)[0].tolist()
 
 def _save(self, folder):

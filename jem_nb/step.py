@@ -554,7 +554,6 @@ def walk_chains(
     )
     return x, y, slots
 
-# %% ../nbs/18_step.ipynb #directions
 def _directions(state, cfg, batch, images, p): # unit vectors, (n, k)
     g = rng(cfg.seed, 'directions', state.step, *_own_names(state, p), device=p.device)
     shape = len(batch.x_data), len(images.classes)

@@ -366,3 +366,9 @@ def test_a_file_fetches_nothing():
                       dict(model_name='resnet10t', checkpoint_path='/tmp/x.pth')):
         with pytest.raises(ValueError, match='nothing to fetch or to read'):
             build_own(dict(factory='timm', arguments=arguments))
+
+
+def test_another_shift_of_the_seeds_reads_the_same_file(model, tmp_path, monkeypatch):
+    kept = model.save(tmp_path / 'kept')
+    monkeypatch.setenv('JEM_NB_SEED_SHIFT', '1')
+    load_model(kept, network=small())

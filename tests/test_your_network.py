@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from jem_nb.config import preset
-from jem_nb.data import load
 from jem_nb.step import start_state, train_step
 from jem_nb.your_data import from_tensors
 from jem_nb.your_network import (
@@ -180,4 +179,3 @@ def test_a_pixel_before_a_stride():
 
 def test_the_package_makes_networks():
     assert jem_nb.network is network and jem_nb.OwnNetwork is OwnNetwork
-    assert load('digits', 'valid').x.shape[1:] == (1, 8, 8)
