@@ -43,7 +43,8 @@ ROOMS = {  # the parts of the book and the numbers of their notebooks
     'The experiments': range(30, 40),
     'Beyond the paper': range(40, 50),
     'In use': range(50, 60),
-    'Trust': range(60, 90),
+    'Trust': range(60, 70),
+    'More experiments': range(70, 90),
     'Summary': range(90, 100),
 }
 STUCK = 45 * 60  # a notebook that has not ended after so many seconds is called stuck
