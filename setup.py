@@ -13,7 +13,7 @@ def wants(*names): # the packages of these keys of settings.ini
     return [package for name in names for package in cfg[f'{name}_requirements'].split()]
 
 
-ALL = 'data', 'metrics', 'attacks', 'book', 'networks'  # what the package itself can use
+ALL = 'data', 'metrics', 'attacks', 'book', 'networks', 'web'  # what the package itself uses
 extras = {name: wants(name) for name in (*ALL, 'demo', 'clients')}
 extras |= dict(all=wants(*ALL), notebook=wants(*ALL, 'notebook'),
                dev=wants(*ALL, 'notebook', 'dev'))
@@ -31,7 +31,7 @@ setup(
     install_requires=cfg['requirements'].split(),
     extras_require=extras,
     packages=[cfg['lib_path']],
-    package_data={cfg['lib_path']: ['style.mplstyle', *weights]},
+    package_data={cfg['lib_path']: ['style.mplstyle', 'web/*', *weights]},
     include_package_data=False,
     zip_safe=False,
     entry_points={'console_scripts': cfg['console_scripts'].split()},
