@@ -294,6 +294,7 @@ def cmd_demo(
     page.block_thread()
     return 0
 
+# %% ../nbs/59_terminal.ipynb #page
 def _add_page_options(q):
     q.add_argument('which', help='a saved model, a run, or a model that ships')
     q.add_argument('folder', help='where to write; page.html in it is what to open')

@@ -17,6 +17,7 @@ import tarfile
 import tempfile
 import warnings
 from copy import deepcopy
+from importlib import import_module
 from pathlib import Path
 import torch
 from .data import to_uint8, to_unit
@@ -68,7 +69,8 @@ def step_graph(
 # %% ../nbs/58_web_page.ipynb #save-onnx
 def needed_onnx():
     "torch.onnx with what it needs, or an ImportError that says how to get it."
-    try: import onnx, onnxscript
+    try:
+        for name in ('onnx', 'onnxscript'): import_module(name)
     except ImportError as e:
         raise ImportError('an ONNX file needs onnx: pip install "jem_nb[web]"') from e
     return torch.onnx
@@ -104,11 +106,12 @@ def _packed(): # the bytes of the package
         raise RuntimeError(f'the page needs {RUNTIME}, and there is no npm to fetch it: install '
                            "Node.js, or unpack that package and say where, with runtime=FOLDER")
     with tempfile.TemporaryDirectory() as folder:
-        got = subprocess.run(['npm', 'pack', RUNTIME], cwd=folder, capture_output=True, text=True)
+        try: subprocess.run(['npm', 'pack', RUNTIME, '--fetch-retries=1'], cwd=folder, check=True,
+                            capture_output=True, text=True, timeout=300)
+        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
+            said = str(e.stderr or e).strip().splitlines()
+            raise RuntimeError(f'npm did not fetch {RUNTIME}: {said[0]}') from e
         files = list(Path(folder).glob('*.tgz'))
-        if got.returncode or len(files) != 1:
-            why = got.stderr.strip().splitlines() or ['it said nothing']
-            raise RuntimeError(f'npm did not fetch {RUNTIME}: {why[-1]}')
         data = files[0].read_bytes()
     if hashlib.sha256(data).hexdigest() != _SHA256:
         raise RuntimeError(f'what npm fetched is not {RUNTIME}: its checksum is another')

@@ -33,6 +33,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 NBS, BOOK = ROOT/'nbs', ROOT/'_book'
 CACHE, SRC, HTML = BOOK/'executed', BOOK/'src', BOOK/'html'
+TOUCH = BOOK/'touch'                # what the book holds besides its pages
 HOW_TO = ROOT/'docs/how-to'
 EXECUTED = NBS/'executed.json'  # {notebook: fingerprint of the outputs that it stores}
 EVENING = ('00_energy', '02_sgld', '04_loss', '05_first_jem', '30_hybrid', '32_ood')
@@ -323,6 +324,7 @@ LOOK = dict(  # how a page looks
     html_static_path=['_static'],
     html_css_files=['book.css'],
     html_copy_source=False,
+    html_extra_path=['../touch'],
     html_show_sphinx=False,
     html_show_search_summary=False,
     html_last_updated_fmt=None,
@@ -346,7 +348,7 @@ def conf(cfg):
     return '\n'.join(f'{k} = {v!r}' for k, v in values.items()) + '\n'
 
 
-def index(cfg, names):
+def index(cfg, names, to_touch):
     "The first page: every notebook in reading order with its claim, a section for each part."
     out = [
         f'# {cfg["title"]}',
@@ -354,6 +356,7 @@ def index(cfg, names):
         'Each page is a notebook. What it says is executed there, '
         'and the cells with a blue edge are the package itself.',
         *evening_path(names),
+        *to_touch,
     ]
     for room, numbers in ROOMS.items():
         here = [n for n in names if int(n[:2]) in numbers]
@@ -403,7 +406,7 @@ def room_section(room, names):
     return [*out, '\n'.join(hidden)]
 
 
-def write_sources(files):
+def write_sources(files, to_touch):
     "What Sphinx reads, from {name: executed notebook}."
     cfg, names = settings(), list(files)
     for old in SRC.glob('*.ipynb'):
@@ -412,7 +415,7 @@ def write_sources(files):
         nb = page(read_notebook(files[name]), names)
         write_whole(SRC/f'{name}.ipynb', nbformat.writes(nb) + '\n')
     write_whole(SRC/'conf.py', conf(cfg))
-    write_whole(SRC/'index.md', index(cfg, names))
+    write_whole(SRC/'index.md', index(cfg, names, to_touch))
     write_docs()
     write_whole(SRC/'_static/book.css', CSS)
     copy_mathjax(SRC/'_static/mathjax')
@@ -434,6 +437,31 @@ def fetched(folder):
     return sorted(found)
 
 
+def runtime():
+    "onnxruntime-web, fetched once; None, with a word why, where it cannot be had."
+    from jem_nb.web_page import RUNTIME, fetch_runtime
+    folder, part = BOOK/'runtime', BOOK/'runtime.tmp'
+    if folder.is_dir(): return folder
+    print(f'fetching {RUNTIME}, 33 MB, once', flush=True)
+    try: return fetch_runtime(part).rename(folder)
+    except RuntimeError as e: print(f'the book gets no page to draw on: {e}')
+
+
+def page_to_touch():
+    "A page to draw on among the sources; what the first page says of it."
+    from jem_nb.demo import known_model
+    from jem_nb.web_page import web_page
+    shutil.rmtree(TOUCH, ignore_errors=True)
+    TOUCH.mkdir(parents=True)
+    if not (found := runtime()): return []
+    models = [known_model(name) for name in ('mnist_14', 'digits')]
+    model = next(m for m in models if m.scores) # scikit-learn has the digits
+    web_page(model, TOUCH/'touch', found)
+    return ['## To touch', '<a href="touch/page.html">Draw a digit</a>, and see what the model '
+            'makes of it. It runs in your browser; how, is on '
+            '[A page without a server](58_web_page).']
+
+
 def put_in_place(fresh):
     "The new pages instead of the old ones, by renaming folders."
     old = BOOK/'html.old'
@@ -446,7 +474,7 @@ def put_in_place(fresh):
 def render(files):
     "Make the book of {name: executed notebook} in a fresh folder and put it in place."
     from sphinx.cmd.build import build_main
-    write_sources(files)
+    write_sources(files, page_to_touch())
     fresh = BOOK/'html.tmp'
     shutil.rmtree(fresh, ignore_errors=True)
     doctrees = str(BOOK/'doctrees')

@@ -130,7 +130,7 @@ function showEnergies(energy) {
   const bar = (n, i) => `<rect x="${5 + i * 9.25}" y="${85 - 78 * n / most}" width="9" height="${78 * n / most}" fill="#4f8a5b"/>`;
   $('energies').innerHTML = counts.map(bar).join('') + line(limit(), 'black', 'stroke-dasharray="4"')
     + line(energy, '#c8553d', 'stroke-width="3"')
-    + '<text x="5" y="104" font-size="12">E(x), nats: known images green, their limit dashed, this one red</text>';
+    + '<text x="5" y="104" font-size="11">E(x), nats. Green: known images; dashed: their limit; red: this one</text>';
 }
 
 const limit = () => M.limits[$('reject').value - 1];

@@ -1,4 +1,5 @@
 "Tools that nobody here wrote, working on a model of ours."
+import json
 import math
 
 import pytest
@@ -98,3 +99,42 @@ def test_mlflow_is_told_every_row(tmp_path, monkeypatch):
     kept = mlflow.MlflowClient().get_metric_history(run.info.run_id, 'acc')
     wanted = [(row['step'], row['acc']) for row in rows if 'acc' in row]
     assert [(m.step, m.value) for m in kept] == wanted and len(wanted) > 3
+
+
+def log_records(data, block=2**15, head=7):
+    "The records of a log in LevelDB's format, which is wandb's: pieces within blocks."
+    at, parts = head, []
+    while at + head <= len(data):
+        if block - at % block < head: at += block - at % block # too little is left in the block
+        length, kind = int.from_bytes(data[at + 4:at + 6], 'little'), data[at + 6]
+        parts.append(data[at + head:at + head + length])
+        at += head + length
+        if kind in (1, 4): # whole, or the last piece
+            yield b''.join(parts)
+            parts = []
+
+
+def test_wandb_is_told_every_row(tmp_path, monkeypatch):
+    "Weights & Biases, offline: its own file is read back."
+    wandb = pytest.importorskip('wandb')
+    from wandb.proto.wandb_internal_pb2 import Record
+    for name in ('WANDB_CONFIG_DIR', 'WANDB_CACHE_DIR', 'WANDB_DATA_DIR'):
+        monkeypatch.setenv(name, str(tmp_path / 'own'))
+    data = Splits({split: load('digits', split) for split in ('train', 'valid')})
+    net, rows = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), []
+    with wandb.init(mode='offline', dir=tmp_path, settings=wandb.Settings(silent=True)) as run:
+        def tell(row):
+            rows.append(row)
+            run.log(row, step=row['step'])
+        fit(net, data, folder=tmp_path / 'run', on_row=tell, progress=False, n_epochs=3,
+            n_steps=1, px_delay=2, px_ramp=2)
+
+    file, = tmp_path.glob('wandb/offline-run-*/*.wandb')
+    found = {}
+    for raw in log_records(file.read_bytes()):
+        record = Record()
+        record.ParseFromString(raw)
+        items = {i.key or '/'.join(i.nested_key): json.loads(i.value_json)
+                 for i in record.history.item}
+        if 'acc' in items: found[items['_step']] = items['acc']
+    assert found == {row['step']: row['acc'] for row in rows if 'acc' in row} and len(found) > 3
