@@ -232,14 +232,18 @@ def fit(
     on from."""
     if minutes is not None and not minutes > 0:
         raise ValueError(f'minutes={minutes}: a number above 0 is wanted')
+    if minutes and int(os.environ.get('WORLD_SIZE', 1)) > 1:
+        raise ValueError('minutes= needs one process, each of several would find another '
+                         'length: say n_epochs=')
+    words = progress and os.environ.get('RANK', '0') == '0' # of several processes the first speaks
     data = _as_splits(data, size, channels)
     own = _as_network(net, data, units, output)
     cfg = _recipe_of(recipe, data, own, trained, changes)
     if own: cfg = _for_own(own, cfg, data)
     check_data(cfg, data)
     folder, cost = Path(folder or _run_folder(cfg, own, data, trained, minutes)), None
-    if progress or minutes: cfg, cost = _planned(own, data, cfg, folder, minutes, device)
-    if progress: _say_start(folder, cfg, data, own, cost)
+    if words or minutes: cfg, cost = _planned(own, data, cfg, folder, minutes, device)
+    if words: _say_start(folder, cfg, data, own, cost)
     record = train(cfg, folder, device=device, progress=progress, splits=data, model=own,
                    on_row=on_row)
     if record['status'] == 'diverged':

@@ -3,6 +3,7 @@
 They take the gradients of the joint batch, walk chains of their own and write one folder. They
 may be killed, lose a machine, or become one process.
 """
+import json
 import os
 import shutil
 import signal
@@ -244,3 +245,24 @@ def test_unequal_shares(tmp_path):
     assert said == {'error: batch_size=31 cannot be shared equally by 2 processes: '
                     'make it a multiple of 2'}, err
     assert not (tmp_path / 'run').exists()
+
+
+def fitted_by_two(folder, **more):
+    "Status and what was said of jem_nb.fit in two processes."
+    program = Path(__file__).parent / 'fit_by_many.py'
+    return end(start(*TWO, program, folder, json.dumps(more)))
+
+
+def test_fit(tmp_path):
+    "Both end with one model, and one of them speaks."
+    status, _, err = fitted_by_two(tmp_path, n_epochs=3)
+    assert status == 0, err
+    one, other = (json.loads((tmp_path / f'{rank}.json').read_text()) for rank in (0, 1))
+    assert one == other and one['steps'] > 10
+    assert err.count('runs in') == 1
+
+
+def test_fit_in_minutes(tmp_path):
+    "Each process would plan another length, and wait for the others for ever."
+    status, _, err = fitted_by_two(tmp_path, minutes=.05)
+    assert status and 'say n_epochs=' in err and not (tmp_path / 'run').exists()
