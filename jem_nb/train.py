@@ -112,8 +112,8 @@ def restore_state_(
     if state.buffer is not None:
         mine = take_shard(tensors['buffer'], _class_slots(state), p.rank, p.world)
         state.buffer.x = mine.to(state.buffer.x.device)
+    meta = dict(guard={}, alarms=[], restarts=[], computed=[]) | meta # the first lacked these
     state.guard = Guard(**meta['guard'])
-    meta = {'computed': [], **meta} # younger than the first checkpoints
     for k in _KEPT: setattr(state, k, meta[k])
 
 # %% ../nbs/19_train.ipynb #provenance

@@ -1,0 +1,51 @@
+"Checkpoints of every former version are loaded, and a run goes on from them."
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from jem_nb.checkpoint import load_checkpoint
+from jem_nb.config import Config
+from jem_nb.data import load
+from jem_nb.train import load_weights, train
+from jem_nb.your_network import OwnNetwork
+
+MUSEUM = Path(__file__).parent / 'museum'
+FILES = sorted(f.stem for f in MUSEUM.glob('*.safetensors') if not f.stem.endswith('-model'))
+
+
+def network_of(meta):
+    "For a checkpoint of a network that is not ours, such a network."
+    if meta['config'].get('network') != 'own': return {}
+    images = {split: load('digits', split) for split in ('train', 'valid')}
+    return dict(model=OwnNetwork(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), splits=images)
+
+
+def test_none_is_missing(): assert FILES == ['2a11e06', 'f16e547', 'fc359f4', 'own']
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_goes_on(tmp_path, name):
+    "Its own recipe, three steps further; what the file held is where the run starts."
+    shutil.copy(MUSEUM / f'{name}.safetensors', tmp_path / 'checkpoint-00000003.safetensors')
+    tensors, meta = load_checkpoint(MUSEUM / f'{name}.safetensors')
+    cfg = dataclasses.replace(Config(**meta['config']), max_iters=6, ckpt_every=3)
+    record = train(cfg, tmp_path, progress=False, **network_of(meta))
+    assert (record['status'], record['steps'], record['restarts']) == ('truncated', 6, [3])
+
+    later, about = load_checkpoint(tmp_path / 'checkpoint-00000006.safetensors')
+    assert about['step'] == 6 and set(tensors) <= set(later)
+    steps = {k: v.item() for k, v in later.items() if k.endswith('.step')}
+    assert steps and set(steps.values()) == {6.} # Adam's own count went on, too
+    weights = [k for k, v in tensors.items() if v.is_floating_point() and 'weight' in k]
+    far = max((later[k] - tensors[k]).abs().max().item() for k in weights)
+    assert 0 < far < .05 # three steps of Adam away, not a new start
+
+
+def test_a_model_is_read():
+    model, chains, about = load_weights(MUSEUM / 'f16e547-model.safetensors')
+    with torch.no_grad(): energy = model.energy(load('digits', 'test').unit()[:5])
+    assert energy.isfinite().all() and about['step'] == 6
