@@ -707,7 +707,7 @@ def model_config(
         fields = dict(MODELS[model])
         if cfg.pxy_form == 'joint': fields.pop('class_cond', None) # its labels are the model's
         # a restraint on the energies weighs against log p(x|y) what it weighs against log p(x)
-        if model == 'direct' and cfg.px_weight: fields['pxy_weight'] = cfg.px_weight
+        if model == 'direct': fields['pxy_weight'] = cfg.px_weight or cfg.pxy_weight or 1.
         return dataclasses.replace(cfg, **fields)
     if cfg.dataset not in _PIXELS:
         raise ValueError(f'how many pixels an image of {cfg.dataset!r} has is not known here: '

@@ -233,8 +233,8 @@ def fit(
     if minutes is not None and not minutes > 0:
         raise ValueError(f'minutes={minutes}: a number above 0 is wanted')
     if minutes and int(os.environ.get('WORLD_SIZE', 1)) > 1:
-        raise ValueError('minutes= needs one process, each of several would find another '
-                         'length: say n_epochs=')
+        raise ValueError('minutes= is for one process: each of several would plan another '
+                         'length. Say n_epochs=')
     words = progress and os.environ.get('RANK', '0') == '0' # of several processes the first speaks
     data = _as_splits(data, size, channels)
     own = _as_network(net, data, units, output)

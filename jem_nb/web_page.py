@@ -11,6 +11,9 @@ import hashlib
 import io
 import json
 import logging
+import math
+import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -27,21 +30,42 @@ from .saved_model import TrainedModel
 # %% ../nbs/58_web_page.ipynb #decompositions
 def _conv_to_input(grad, x, weight, bias_sizes, stride, padding, dilation, transposed,
                    output_padding, groups, wanted): # ∇ by the input; none by the weights
-    if transposed: raise ValueError('a transposed convolution cannot be written as a graph here')
+    if transposed: raise ValueError('a transposed convolution in it')
     rest = [x.shape[i + 2] - ((grad.shape[i + 2] - 1) * stride[i] - 2 * padding[i]
             + dilation[i] * (weight.shape[i + 2] - 1) + 1) for i in range(x.ndim - 2)]
     back = torch.ops.aten.convolution.default
     return back(grad, weight, None, stride, padding, dilation, True, rest, groups), None, None
+
+def _mean_to_input(grad, x, kernel, stride, padding, ceil_mode, with_padding, divisor):
+    # a mean over a window is a convolution with equal weights
+    if ceil_mode or divisor or any(padding) and not with_padding:
+        raise ValueError('a mean over windows of unequal size in it')
+    channels, area = x.shape[1], math.prod(kernel)
+    weight = torch.full((channels, 1, *kernel), 1 / area)
+    return _conv_to_input(grad, x, weight, None, stride or kernel, padding, (1, 1), False, None,
+                          channels, None)[0]
 
 def _decompositions(): # of operations that ONNX lacks
     from torch._decomp import core_aten_decompositions
     aten = torch.ops.aten
     return dict(core_aten_decompositions()) | {
         aten.convolution_backward.default: _conv_to_input,
+        aten.avg_pool2d_backward.default: _mean_to_input,
         aten.empty_permuted.default: lambda size, order, **how: torch.full(size, 1.), # overwritten
     }
 
 # %% ../nbs/58_web_page.ipynb #step-graph
+_NO_GRAPH = 'this network cannot be written as a graph'
+
+def _step(net): # (x, m) → logits, E(x), ∇E_m(x)
+    def energy(x, mask):
+        logits = net(x)
+        return -(logits + mask).logsumexp(1).sum(), logits
+    def step(x, mask):
+        grad, logits = torch.func.grad(energy, has_aux=True)(x, mask)
+        return logits, -logits.logsumexp(1), grad
+    return step
+
 def step_graph(
     net,         # network, x → logits (1, k); in evaluation mode, no parameter with a gradient
     shape:tuple, # of one image, (c, h, w)
@@ -50,20 +74,18 @@ def step_graph(
     """(x, m) → logits, E(x), ∇ₓE_m(x) for one image (1,c,h,w) and a mask (1,k), nats, as a plain
     list of operations. Raises `ValueError` for a network whose gradient it cannot follow."""
     from torch.fx.experimental.proxy_tensor import make_fx
-    def energy(x, mask):
-        logits = net(x)
-        return -(logits + mask).logsumexp(1).sum(), logits
-    def step(x, mask):
-        grad, logits = torch.func.grad(energy, has_aux=True)(x, mask)
-        return logits, -logits.logsumexp(1), grad
-    x, mask = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0)), torch.zeros(1, k)
-    try: graph = make_fx(torch.func.functionalize(step), _decompositions())(x, mask)
-    except (RuntimeError, ValueError) as e:
-        raise ValueError(f'this network cannot be written as a graph: {e}') from e
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    for found, wanted in zip(graph(x, mask), step(x, mask)):
-        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    step, mask = _step(net), torch.zeros(1, k)
+    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    with sdpa_kernel(SDPBackend.MATH): # the others have a backward pass that is one operation
+        try: graph = make_fx(torch.func.functionalize(step), _decompositions())(x, mask)
+        except (RuntimeError, ValueError) as e: raise ValueError(f'{_NO_GRAPH}: {e}') from e
+        graph.graph.eliminate_dead_code()
+        graph.recompile()
+        try: torch.testing.assert_close(graph(x, mask), step(x, mask), rtol=1e-3, atol=1e-4)
+        except AssertionError as e:
+            raise ValueError(f'{_NO_GRAPH}: the graph computes something else; does it draw '
+                             'random numbers?') from e
     return graph
 
 # %% ../nbs/58_web_page.ipynb #save-onnx
@@ -75,24 +97,36 @@ def needed_onnx():
         raise ImportError('an ONNX file needs onnx: pip install "jem_nb[web]"') from e
     return torch.onnx
 
+def _exported(onnx, graph, given): # what the exporter says about itself is left out
+    log = logging.getLogger('torch.onnx')
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            return onnx.export(graph, given, dynamo=True, verbose=False, optimize=True,
+                               input_names=['x', 'mask'],
+                               output_names=['logits', 'energy', 'grad'])
+    except RuntimeError as e:
+        lacks = re.search(r"op='aten\.(\w+)", str(e))
+        why = f'ONNX has no {lacks[1]}' if lacks else type(e).__name__
+        raise ValueError(f'{_NO_GRAPH}: {why}') from e
+    finally: log.setLevel(level)
+
 def save_onnx(
     model:TrainedModel, # any
     file,               # where to write
 )->Path:                # the file
     """The network and its energy's gradient: inputs x (1,c,h,w), data units, and mask (1,k);
-    outputs logits, energy, grad. Raises as `step_graph`; `ImportError` without onnx."""
+    outputs logits, energy, grad. Raises `ValueError` for a network that cannot be written so, and
+    `ImportError` without onnx."""
     onnx, a, file = needed_onnx(), model.about, Path(file)
     shape, k = (a['channels'], a['size'], a['size']), len(a['classes'])
     net = deepcopy(model.model.model).cpu().float().eval().requires_grad_(False)
     graph = step_graph(net, shape, k)
     given = torch.zeros(1, *shape), torch.zeros(1, k)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore') # of the exporter, about itself
-        logging.getLogger('torch.onnx').setLevel(logging.ERROR)
-        program = onnx.export(graph, given, dynamo=True, verbose=False, optimize=True,
-                              input_names=['x', 'mask'],
-                              output_names=['logits', 'energy', 'grad'])
-        program.save(str(file), external_data=False)
+    program = _exported(onnx, graph, given)
+    program.save(str(file), external_data=False)
     return file
 
 # %% ../nbs/58_web_page.ipynb #runtime
@@ -101,18 +135,24 @@ _SHA256 = 'd2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71'
 _SCRIPT, _MODULE, _WASM = (f'dist/{name}' for name in (
     'ort.wasm.min.js', 'ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm'))
 
+_OR_GIVE = 'or unpack that package and name its folder, runtime=FOLDER or --runtime FOLDER'
+
+def _fetched(folder): # npm puts the package into a folder
+    try: subprocess.run(['npm', 'pack', RUNTIME, '--fetch-retries=1'], cwd=folder, check=True,
+                        capture_output=True, text=True, timeout=300)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
+        said = [x for x in str(e.stderr or e).splitlines() if x.strip()]
+        told = [x for x in said if x.startswith('npm error') and ' code ' not in x] or said
+        raise RuntimeError(f'npm did not fetch {RUNTIME} ({told[0].strip()}): is there a network? '
+                           f'Try again, {_OR_GIVE}') from e
+
 def _packed(): # the bytes of the package
     if not shutil.which('npm'):
         raise RuntimeError(f'the page needs {RUNTIME}, and there is no npm to fetch it: install '
-                           "Node.js, or unpack that package and say where, with runtime=FOLDER")
+                           f'Node.js, {_OR_GIVE}')
     with tempfile.TemporaryDirectory() as folder:
-        try: subprocess.run(['npm', 'pack', RUNTIME, '--fetch-retries=1'], cwd=folder, check=True,
-                            capture_output=True, text=True, timeout=300)
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
-            said = str(e.stderr or e).strip().splitlines()
-            raise RuntimeError(f'npm did not fetch {RUNTIME}: {said[0]}') from e
-        files = list(Path(folder).glob('*.tgz'))
-        data = files[0].read_bytes()
+        _fetched(folder)
+        data = b''.join(f.read_bytes() for f in Path(folder).glob('*.tgz'))
     if hashlib.sha256(data).hexdigest() != _SHA256:
         raise RuntimeError(f'what npm fetched is not {RUNTIME}: its checksum is another')
     return data
@@ -142,12 +182,23 @@ def _starts(model, n=8): # {class: starts of a walk, bytes}; None for a plain cl
         of.append([_text(to_uint8(x.clamp(-1, 1)).numpy().tobytes()) for x in chains[best]])
     return of
 
-def _model_data(model, file): # what page.js knows of the model
-    a, c, known = model.about, model.config, bool(model.scores)
-    rates = [i / 100 for i in range(1, 21)]
+def _known(model): # energies of known images, and the limit for each rate that they can promise
+    none = dict(energies=None, limits=None, least_rate=None)
+    if not model.scores: return none
+    limits = {}
+    for percent in range(1, 21):
+        try: limits[percent] = -model.threshold(percent / 100)
+        except ValueError: continue # too few images for so low a rate
+    if not limits: return none
+    energies = [round(-v, 4) for v in model.scores['log_p_x'].tolist()]
+    return dict(energies=energies, limits=list(limits.values()), least_rate=min(limits))
+
+def _model_data(model, file, name): # what page.js knows of the model
+    a, c = model.about, model.config
     return dict(
         # the network
-        classes=list(a['classes']),
+        name=name or c.dataset,
+        classes=[str(label) for label in a['classes']],
         size=a['size'],
         channels=a['channels'],
         temperature=a['temperature'],
@@ -160,30 +211,56 @@ def _model_data(model, file): # what page.js knows of the model
         starts=_starts(model),
         # known images
         box=box_of(c.dataset),
-        energies=[round(-v, 4) for v in model.scores['log_p_x'].tolist()] if known else None,
-        limits=[-model.threshold(r) for r in rates] if known else None,
+        **_known(model),
     )
 
+# %% ../nbs/58_web_page.ipynb #in-place
+_FILES = 'page.html', 'page.js', 'ort.js', 'runtime.js', 'model.js'
+
+def _check_folder(folder): # raise where something else would be lost
+    others = sorted({f.name for f in folder.iterdir()} - set(_FILES)) if folder.is_dir() else []
+    if others: raise FileExistsError(f'{folder} holds other files, such as {others[0]}: '
+                                     'name a new folder for the page')
+
+def _put_in_place(made, folder): # the whole page, or what was there before
+    old = made.with_name('old')
+    if folder.exists(): folder.rename(old)
+    try: made.rename(folder)
+    except OSError:
+        if old.exists(): old.rename(folder)
+        raise
+
 # %% ../nbs/58_web_page.ipynb #web-page
+def _write_page(made, runtime, data): # the five files
+    own = Path(__file__).parent/'web' # two of them, written by hand
+    made.mkdir()
+    for name in ('page.html', 'page.js'): shutil.copy(own/name, made/name)
+    shutil.copy(runtime/_SCRIPT, made/'ort.js')
+    module, wasm = (runtime/_MODULE).read_text('utf-8'), (runtime/_WASM).read_bytes()
+    (made/'runtime.js').write_text(f'window.ORT_MODULE = {json.dumps(module)};\n'
+                                   f'window.ORT_WASM = "{_text(wasm)}";\n', 'utf-8')
+    (made/'model.js').write_text(f'window.MODEL = {json.dumps(data)};\n', 'utf-8')
+
 def web_page(
     model:TrainedModel, # any; without validation scores nothing is called unknown
-    folder,             # where to write; page.html is what to open
+    folder,             # where to write, a new folder or a page's; page.html is what to open
     runtime=None,       # folder of an unpacked onnxruntime-web; None: npm fetches it
+    name:str=None,      # of the model, as the page calls it; None: its data set
 )->Path:                # the page
-    """A page that reads images, says what it does not know and walks, without a server.
-    Raises `RuntimeError` without the runtime, `ImportError` and `ValueError` as `save_onnx`."""
+    """A page that reads images, says what it does not know and walks, without a server; whole or
+    not at all. Raises `RuntimeError` without the runtime, `FileExistsError` where other files
+    are, `ImportError` and `ValueError` as `save_onnx`."""
     needed_onnx()
-    folder, own = Path(folder), Path(__file__).parent/'web' # its two files, written by hand
-    with tempfile.TemporaryDirectory() as scratch: # whole, or nothing
-        runtime = Path(runtime) if runtime else fetch_runtime(Path(scratch)/'runtime')
+    folder = Path(folder).absolute()
+    _check_folder(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix='.page-') as scratch:
+        scratch = Path(scratch)
+        runtime = Path(runtime) if runtime else fetch_runtime(scratch/'runtime')
         missing = [n for n in (_SCRIPT, _MODULE, _WASM) if not (runtime/n).is_file()]
         if missing: raise RuntimeError(f'{runtime} is no {RUNTIME}: it lacks {missing[0]}')
-        data = _model_data(model, save_onnx(model, Path(scratch)/'model.onnx'))
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ('page.html', 'page.js'): shutil.copy(own/name, folder/name)
-        shutil.copy(runtime/_SCRIPT, folder/'ort.js')
-        module, wasm = (runtime/_MODULE).read_text('utf-8'), (runtime/_WASM).read_bytes()
-        (folder/'runtime.js').write_text(f'window.ORT_MODULE = {json.dumps(module)};\n'
-                                         f'window.ORT_WASM = "{_text(wasm)}";\n', 'utf-8')
-        (folder/'model.js').write_text(f'window.MODEL = {json.dumps(data)};\n', 'utf-8')
+        data = _model_data(model, save_onnx(model, scratch/'model.onnx'), name)
+        _write_page(scratch/'page', runtime, data)
+        os.chmod(scratch/'page', 0o755)
+        _put_in_place(scratch/'page', folder)
     return folder/'page.html'

@@ -440,7 +440,7 @@ def fetched(folder):
 def runtime():
     "onnxruntime-web, fetched once; None, with a word why, where it cannot be had."
     from jem_nb.web_page import RUNTIME, fetch_runtime
-    folder, part = BOOK/'runtime', BOOK/'runtime.tmp'
+    folder, part = BOOK/RUNTIME, BOOK/'runtime.tmp'
     if folder.is_dir(): return folder
     print(f'fetching {RUNTIME}, 33 MB, once', flush=True)
     try: return fetch_runtime(part).rename(folder)
@@ -456,7 +456,7 @@ def page_to_touch():
     if not (found := runtime()): return []
     models = [known_model(name) for name in ('mnist_14', 'digits')]
     model = next(m for m in models if m.scores) # scikit-learn has the digits
-    web_page(model, TOUCH/'touch', found)
+    web_page(model, TOUCH/'touch', found, model.config.dataset)
     return ['## To touch', '<a href="touch/page.html">Draw a digit</a>, and see what the model '
             'makes of it. It runs in your browser; how, is on '
             '[A page without a server](58_web_page).']

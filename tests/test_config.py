@@ -89,6 +89,10 @@ def test_changes_to_a_model():
     "What a model is wins over a change; of the matched model every number may be changed."
     assert recipe('digits', 'baseline', px_weight=2.).px_weight == 0
     assert recipe('digits', 'direct').class_cond
+    # log p(x|y) weighs what log p(x) weighs in the JEM, however often the model is named
+    of_mnist = recipe('mnist', 'direct')
+    assert of_mnist.pxy_weight == recipe('mnist').px_weight == .05
+    assert model_config(of_mnist, 'direct') == of_mnist
     joint = recipe('digits', 'direct', pxy_form='joint') # draws its labels from the model
     assert (joint.pxy_form, joint.pxy_weight, joint.class_cond) == ('joint', 1., False)
     cfg = recipe('digits', 'matched', match_rest=.1, n_epochs=2, px_weight=.3, px_delay=9)

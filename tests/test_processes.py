@@ -265,4 +265,4 @@ def test_fit(tmp_path):
 def test_fit_in_minutes(tmp_path):
     "Each process would plan another length, and wait for the others for ever."
     status, _, err = fitted_by_two(tmp_path, minutes=.05)
-    assert status and 'say n_epochs=' in err and not (tmp_path / 'run').exists()
+    assert status and 'Say n_epochs=' in err and not (tmp_path / 'run').exists()
