@@ -193,6 +193,7 @@ def _known(model): # energies of known images, and the limit for each rate that 
     energies = [round(-v, 4) for v in model.scores['log_p_x'].tolist()]
     return dict(energies=energies, limits=list(limits.values()), least_rate=min(limits))
 
+# %% ../nbs/58_web_page.ipynb #page-data
 def _model_data(model, file, name): # what page.js knows of the model
     a, c = model.about, model.config
     return dict(

@@ -45,7 +45,8 @@ def test_no_npm(digits, tmp_path, monkeypatch):
 
 def test_npm_that_fails(tmp_path, monkeypatch):
     def fails(*words, **how):
-        raise subprocess.CalledProcessError(1, words, stderr='npm warn old\nnpm error code E\nnpm error no such host')
+        said = 'npm warn old\nnpm error code E\nnpm error no such host'
+        raise subprocess.CalledProcessError(1, words, stderr=said)
     monkeypatch.setattr(page.shutil, 'which', lambda name: '/bin/npm')
     monkeypatch.setattr(page.subprocess, 'run', fails)
     with pytest.raises(RuntimeError, match=r'\(npm error no such host\).*--runtime FOLDER'):

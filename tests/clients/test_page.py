@@ -204,8 +204,8 @@ def made(size, channels, classes, n_known):
     "An untrained model of that kind, with scores of a few known images."
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(channels * size ** 2, len(classes)))
-    about = dict(classes=classes, channels=channels, size=size, temperature=1., arch={})
-    about['config'] = load_model('digits').about['config']
+    about = dict(classes=classes, channels=channels, size=size)
+    about |= dict(temperature=1., arch={}, config=load_model('digits').about['config'])
     scores = dict(log_p_x=torch.randn(n_known).double()) if n_known else {}
     return TrainedModel(EnergyClassifier(net), about, scores=scores)
 
