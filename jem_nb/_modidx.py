@@ -987,6 +987,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                   'jem_nb.your_data._seen': ('your_data.html#_seen', 'jem_nb/your_data.py'),
                                   'jem_nb.your_data._survey': ('your_data.html#_survey', 'jem_nb/your_data.py'),
                                   'jem_nb.your_data._tensor_bytes': ('your_data.html#_tensor_bytes', 'jem_nb/your_data.py'),
+                                  'jem_nb.your_data._warn_of_chance': ('your_data.html#_warn_of_chance', 'jem_nb/your_data.py'),
                                   'jem_nb.your_data.as_bytes': ('your_data.html#as_bytes', 'jem_nb/your_data.py'),
                                   'jem_nb.your_data.from_dataset': ('your_data.html#from_dataset', 'jem_nb/your_data.py'),
                                   'jem_nb.your_data.from_folder': ('your_data.html#from_folder', 'jem_nb/your_data.py'),

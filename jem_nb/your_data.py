@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -397,7 +398,17 @@ def _numbered(name, labels, classes): # names or numbers → numbers in 0..k-1, 
 def _dataset_source(name, dataset, classes): # → _Source, class names
     labels, classes = _numbered(name, _labels_of(dataset), classes)
     def image(i): return _pair(dataset[i])[0]
+    _warn_of_chance(name, image, len(labels))
     return _Source(labels, image, lambda i: f'image {i} of {name}'), classes
+
+def _warn_of_chance(name, image, n): # image: i → what the dataset gives
+    def again(i): return np.array_equal(np.asarray(image(i)), np.asarray(image(i)))
+    try:
+        if all(map(again, range(min(3, n)))): return
+    except (OSError, ValueError, SyntaxError): return # what cannot be read is named later
+    warnings.warn(f'{name} gives another image each time it is asked. Each is read once here, so '
+                  'one draw of its random transform is kept for good: leave that out, and let '
+                  'fit augment, with pad= and flip=', stacklevel=4)
 
 def from_dataset(
     dataset,           # dataset[i] is a pair of image and label, or a dict of them

@@ -1,4 +1,6 @@
 "Folders, datasets, tables and tensors that become Splits, and those that cannot."
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -326,3 +328,23 @@ def test_names_in_an_array_and_wide_tensors():
         from_tensors(x, torch.arange(20) % 2)
     names = np.array(['cat', 'dog'])[np.arange(20) % 2]
     assert from_tensors(x, names, size=8).classes == ('cat', 'dog')
+
+
+def test_random_transforms_are_named():
+    "They would be drawn once and kept."
+    g = np.random.default_rng(0)
+    pictures = [g.integers(0, 256, (8, 8), np.uint8) for _ in range(40)]
+
+    class Steady(list):
+        def __getitem__(self, i): return Image.fromarray(pictures[i]), i % 2
+
+    class Flipped(Steady):
+        def __getitem__(self, i):
+            image, label = super().__getitem__(i)
+            return Image.fromarray(g.permutation(np.asarray(image))), label
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        from_dataset(Steady(pictures))
+    with pytest.warns(UserWarning, match='Flipped gives another image each time.*pad= and flip='):
+        from_dataset(Flipped(pictures))
