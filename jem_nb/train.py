@@ -93,6 +93,16 @@ def _load_network_(state, tensors): # weights, and their running mean
                               'or another folder') from e
 
 # %% ../nbs/19_train.ipynb #restore-state
+def _complete(meta, tensors, state): # with what former versions did not write yet
+    if not {'guard', 'alarms', 'restarts'} & set(meta): # the first format
+        meta = dict(guard={}, alarms=[], restarts=[]) | meta
+    meta = {'computed': [], **meta}
+    missing = {*_KEPT, 'guard', 'optimizer'} - set(meta)
+    if state.buffer is not None: missing |= {'buffer'} - set(tensors)
+    if missing: raise CheckpointError(f'the checkpoint lacks {", ".join(sorted(missing))}: use the '
+                                      'one before it, or --resume never')
+    return meta
+
 def restore_state_(
     state:RunState,          # receives the content
     cfg:Config,              # the recipe
@@ -107,12 +117,12 @@ def restore_state_(
         raise CheckpointError(f'the checkpoint was made with {made_with}: '
                               'use those, another folder, or --resume never')
     _check_images(state, meta)
+    meta = _complete(meta, tensors, state)
     _load_network_(state, tensors)
     unpack_optimizer(state.opt, tensors, meta['optimizer'])
     if state.buffer is not None:
         mine = take_shard(tensors['buffer'], _class_slots(state), p.rank, p.world)
         state.buffer.x = mine.to(state.buffer.x.device)
-    meta = dict(guard={}, alarms=[], restarts=[], computed=[]) | meta # the first lacked these
     state.guard = Guard(**meta['guard'])
     for k in _KEPT: setattr(state, k, meta[k])
 

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import shutil
 import tempfile
 import warnings
@@ -401,11 +402,19 @@ def _dataset_source(name, dataset, classes): # → _Source, class names
     _warn_of_chance(name, image, len(labels))
     return _Source(labels, image, lambda i: f'image {i} of {name}'), classes
 
+def _plain(image): # what a dataset gave, to compare
+    return image.cpu().numpy() if isinstance(image, Tensor) else np.asarray(image)
+
 def _warn_of_chance(name, image, n): # image: i → what the dataset gives
-    def again(i): return np.array_equal(np.asarray(image(i)), np.asarray(image(i)))
+    states = random.getstate(), np.random.get_state()
+    def again(i): return np.array_equal(_plain(image(i)), _plain(image(i)))
     try:
-        if all(map(again, range(min(3, n)))): return
-    except (OSError, ValueError, SyntaxError): return # what cannot be read is named later
+        with torch.random.fork_rng(devices=[]): steady = all(map(again, range(min(20, n))))
+    except Exception: return # what cannot be read is named when it is read
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    if steady: return
     warnings.warn(f'{name} gives another image each time it is asked. Each is read once here, so '
                   'one draw of its random transform is kept for good: leave that out, and let '
                   'fit augment, with pad= and flip=', stacklevel=4)

@@ -1,7 +1,8 @@
-"""The n-th file operation of a run fails, for every n until none is left to fail.
+"""The n-th opening, writing, syncing, renaming or removing of a run fails, for every n.
 
-Once, or from then on. The run says so in one line or goes on; the last good state survives; and
-the same call, on a disk that is well again, ends bit for bit as the run that nobody disturbed.
+Once, or from then on. The run raises what the disk said, or goes on where that is harmless; the
+checkpoint that was last in place is still there; and the same call, on a disk that is well again,
+goes on from it and ends bit for bit as the run that nobody disturbed.
 """
 import builtins
 import errno
@@ -29,7 +30,8 @@ class Disk:
     "A disk whose n-th operation in a folder fails; all of them are counted."
     def __init__(self, folder, n, lasting):
         self.folder, self.n, self.lasting = str(folder), n, lasting
-        self.count, self.paths, self.failed = 0, {}, None # paths: of open file descriptors
+        self.count, self.failed, self.saved = 0, None, []
+        self.paths = {} # of open file descriptors
 
     def concerns(self, path): return str(self.paths.get(path, path)).startswith(self.folder)
 
@@ -50,13 +52,24 @@ class Told:
 
     def __enter__(self): return self
 
-    def __exit__(self, *how): return self._file.__exit__(*how)
+    def __exit__(self, *how):
+        self._disk.paths.pop(self._path, None)
+        return self._file.__exit__(*how)
 
     def __iter__(self): return iter(self._file)
 
     def write(self, data):
-        self._disk.operation('write', self._path)
+        try: self._disk.operation('write', self._path)
+        except OSError:
+            self._file.write(data[:len(data) // 2]) # a part of it is on the disk
+            raise
         return self._file.write(data)
+
+
+def step_of(path):
+    "[step] of a checkpoint's name, [] of another's."
+    stem = os.path.basename(path).split('.')[0]
+    return [int(stem.split('-')[1])] if stem.startswith('checkpoint-') else []
 
 
 @contextmanager
@@ -87,7 +100,8 @@ def failing(folder, n, lasting=False):
     def on_path(name):
         def call(path, *more, **how):
             disk.operation(name, path)
-            return before[os, name](path, *more, **how)
+            before[os, name](path, *more, **how)
+            if name == 'replace': disk.saved += step_of(more[0])
         return call
 
     replaced(os, 'open', opened)
@@ -131,7 +145,9 @@ def disturbed(images, folder, n, lasting):
         except OSError as e: assert 'No space left' in str(e)
     assert disk.failed
     for f in checkpoints(folder): load_checkpoint(f)
-    return disk.failed, ended
+    there = newest_checkpoint(folder) if folder.is_dir() else None
+    assert (there[1]['step'] if there else None) == max(disk.saved, default=None)
+    return disk.failed, ended, max(disk.saved, default=0)
 
 
 @pytest.mark.parametrize('lasting', (False, True), ids=('once', 'from then on'))
@@ -141,11 +157,12 @@ def test_every_operation(images, undisturbed, tmp_path, lasting):
     for n in range(1, count + 1):
         folder = tmp_path / f'{n}' / 'run'
         outcomes.append(disturbed(images, folder, n, lasting))
-        if folder.is_dir() and checkpoints(folder): assert newest_checkpoint(folder)
+        _, ended, step = outcomes[-1]
         record, again = run(images, folder)
         assert record['steps'] == STEPS, n
+        if not ended and step < STEPS: assert record['restarts'] == [step] * (step > 0), n
         assert torch.equal(again, weights), (n, outcomes[-1])
-    stopped = {what for what, ended in outcomes if not ended}
+    stopped = {what for what, ended, _ in outcomes if not ended}
     assert stopped >= {'open file', 'write file', 'fsync file', 'replace file'}
     # a folder that cannot be synced, or is there already, is no reason to stop
-    assert {what for what, ended in outcomes if ended} <= {f'{w} folder' for w in HARMLESS}
+    assert {what for what, ended, _ in outcomes if ended} <= {f'{w} folder' for w in HARMLESS}

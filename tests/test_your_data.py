@@ -338,13 +338,22 @@ def test_random_transforms_are_named():
     class Steady(list):
         def __getitem__(self, i): return Image.fromarray(pictures[i]), i % 2
 
-    class Flipped(Steady):
+    class Flipped(Steady): # as torchvision's RandomHorizontalFlip does it
         def __getitem__(self, i):
             image, label = super().__getitem__(i)
-            return Image.fromarray(g.permutation(np.asarray(image))), label
+            if torch.rand(()) < .5: image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            return image, label
 
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         from_dataset(Steady(pictures))
-    with pytest.warns(UserWarning, match='Flipped gives another image each time.*pad= and flip='):
+    with pytest.warns(UserWarning, match='Flipped gives another image'):
         from_dataset(Flipped(pictures))
+    for seed in range(5):
+        torch.manual_seed(seed)
+        first = torch.rand(())
+        torch.manual_seed(seed)
+        data = Flipped(pictures)
+        with pytest.warns(UserWarning, match='another image each time.*pad= and flip='):
+            your_data._warn_of_chance('Flipped', lambda i: data[i][0], 40)
+        assert torch.rand(()) == first # nothing was drawn from the generators of others
