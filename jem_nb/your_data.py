@@ -395,7 +395,7 @@ def _numbered(name, labels, classes): # names or numbers → numbers in 0..k-1, 
                          f'({", ".join(map(str, classes[:5]))}, …)')
     return found, [str(c) for c in classes]
 
-# %% ../nbs/51_your_data.ipynb #from-dataset
+# %% ../nbs/51_your_data.ipynb #dataset-source
 def _dataset_source(name, dataset, classes): # → _Source, class names
     labels, classes = _numbered(name, _labels_of(dataset), classes)
     def image(i): return _pair(dataset[i])[0]
@@ -419,6 +419,7 @@ def _warn_of_chance(name, image, n): # image: i → what the dataset gives
                   'one draw of its random transform is kept for good: leave that out, and let '
                   'fit augment, with pad= and flip=', stacklevel=4)
 
+# %% ../nbs/51_your_data.ipynb #from-dataset
 def from_dataset(
     dataset,           # dataset[i] is a pair of image and label, or a dict of them
     size:int=None,     # pixels a side; None: as they are
