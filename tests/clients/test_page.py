@@ -129,7 +129,7 @@ def test_a_drawing_is_read_as_python_reads_it(browser, name):
     prepared = strokes(mask, 1. if name == 'digits' else 20 / 28)
     found = np.array(page.execute_script('return Array.from(jem.strokes())')).reshape(112, 112)
     assert np.abs(found - prepared.astype(float)).mean() < .5 # of 255
-    p = model.predict(prepared)
+    p = model.predict(prepared, None)
     for label, percent in percentages(page).items():
         assert abs(percent - 100 * p.probs[model.classes.index(label)]) < 1, label
     energy = float(re.search(r'E\(x\) = (-?[\d.]+)', text(page, 'verdict'))[1])
