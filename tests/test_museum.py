@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from jem_nb.checkpoint import load_checkpoint
+from jem_nb.checkpoint import CheckpointError, load_checkpoint
 from jem_nb.config import Config
 from jem_nb.data import load
 from jem_nb.step import start_state
@@ -65,3 +65,16 @@ def test_a_model_is_read():
     model, chains, about = load_weights(MUSEUM / 'f16e547-model.safetensors')
     with torch.no_grad(): energy = model.energy(load('digits', 'test').unit()[:5])
     assert energy.isfinite().all() and about['step'] == 6
+
+
+def test_a_checkpoint_that_lacks_something_changes_nothing():
+    "Only the first format may lack what it did not know."
+    tensors, meta = load_checkpoint(MUSEUM / 'fc359f4.safetensors')
+    cfg = Config(**meta['config'])
+    state = start_state(cfg, load('digits', 'train'))
+    before = [p.detach().clone() for p in state.model.parameters()]
+    for name in ('guard', 'window'):
+        less = {k: v for k, v in meta.items() if k != name}
+        with pytest.raises(CheckpointError, match=f'lacks {name}: use the one before it'):
+            restore_state_(state, cfg, tensors, less)
+    assert all(map(torch.equal, before, state.model.parameters())) and state.step == 0

@@ -7,7 +7,6 @@ import pytest
 
 gradio = pytest.importorskip('gradio')
 pytest.importorskip('selenium')
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -28,16 +27,6 @@ def page():
     blocks.close()
 
 
-@pytest.fixture(scope='module')
-def browser():
-    options = webdriver.ChromeOptions()
-    for word in ('--headless=new', '--no-sandbox', '--window-size=1400,1400', '--disable-gpu'):
-        options.add_argument(word)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which('chromedriver')))
-    yield driver
-    driver.quit()
-
-
 def waited(browser, what, seconds=60): return WebDriverWait(browser, seconds).until(what)
 
 
@@ -45,7 +34,8 @@ def by_id(browser, name): return browser.find_element(By.ID, name)
 
 
 @needs_browser
-def test_draw_click_read(page, browser, tmp_path):
+def test_draw_click_read(page, driver, tmp_path):
+    browser = driver
     browser.get(page)
     canvas = waited(browser, lambda b: b.find_element(By.CSS_SELECTOR, '#canvas canvas'))
     waited(browser, lambda b: canvas.size['height'] > 100)

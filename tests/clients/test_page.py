@@ -11,7 +11,6 @@ from torch import nn
 pytest.importorskip('onnx')
 pytest.importorskip('selenium')
 onnxruntime = pytest.importorskip('onnxruntime')
-from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -29,17 +28,6 @@ needs_browser = pytest.mark.skipif(not HERE, reason='no chromium, chromedriver o
 
 @pytest.fixture(scope='module')
 def runtime(tmp_path_factory): return fetch_runtime(tmp_path_factory.mktemp('runtime'))
-
-
-@pytest.fixture(scope='module')
-def driver():
-    options = webdriver.ChromeOptions()
-    for word in ('--headless=new', '--no-sandbox', '--window-size=1000,900', '--disable-gpu'):
-        options.add_argument(word)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which('chromedriver')))
-    driver.set_script_timeout(60)
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
