@@ -173,6 +173,14 @@ class _Optimization:
     lr:float = _opt(1e-4, 'learning rate')
     beta1:float = _opt(.9, 'first-moment decay of Adam, momentum of SGD')
     weight_decay:float = _opt(0., 'weight decay')
+    # sharpness-aware minimisation, at the cost of a second pass; not in the paper, off
+    sam_radius:float = _opt(
+        0.,
+        'how far the weights are moved uphill before the gradient of the update is taken; 0 is off')
+    sam_form:str = _opt(
+        'plain',
+        'distance of that move: by the weights, or (adaptive) relative to the size of each weight',
+        ('plain', 'adaptive'))
     # length: images, epochs, iterations
     batch_size:int = _opt(64, 'images per batch, and chains per update')
     n_epochs:int = _opt(200, 'passes over the training split')

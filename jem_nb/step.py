@@ -7,8 +7,8 @@ __all__ = ['LOSS_LIMIT', 'sick', 'watch_', 'calm', 'architecture', 'build_model'
            'check_data', 'batch_indices', 'endless_indices', 'labelled_indices', 'real_batch', 'path_batch', 'lr_at',
            'match_weight_at', 'generative_ramp', 'make_optimizer', 'make_ema', 'Guard', 'RunState', 'Logits',
            'chain_starts', 'start_state', 'eval_model', 'remedied', 'Batch', 'descend', 'start_chains_', 'walk_chains',
-           'draw_batch', 'batch_logits', 'loss_weights', 'batch_loss', 'backward_', 'step_numbers', 'apply_',
-           'train_step', 'reason_to_stop', 'reason_for_alarm_', 'is_healthy', 'predict', 'accuracy']
+           'draw_batch', 'batch_logits', 'loss_weights', 'batch_loss', 'backward_', 'sharpen_', 'step_numbers',
+           'apply_', 'train_step', 'reason_to_stop', 'reason_for_alarm_', 'is_healthy', 'predict', 'accuracy']
 
 # %% ../nbs/18_step.ipynb #imports
 import dataclasses, functools, math, warnings
@@ -682,6 +682,39 @@ def backward_(
     classified, _ = batch_loss(logits, batch, dict(px_weight=0., **exact), cfg.energy_scale)
     return loss, parts, _balanced_(state.model, sampled, classified, p)
 
+# %% ../nbs/18_step.ipynb #sam
+def _uphill(params, cfg): # the move of each weight, as sam_form says; params have .grad
+    sizes = [q.detach().abs() if cfg.sam_form == 'adaptive' else torch.ones_like(q) for q in params]
+    norm = _total_norm([size * q.grad for size, q in zip(sizes, params)]).clamp_min(1e-12)
+    return [cfg.sam_radius * size ** 2 * q.grad / norm for size, q in zip(sizes, params)]
+
+@contextmanager
+def _norms_kept(model): # batch norm in training mode leaves its running statistics alone
+    norms = [m for m in _batch_norms(model) if m.training and m.track_running_stats]
+    try:
+        for m in norms: m.track_running_stats = False
+        yield
+    finally:
+        for m in norms: m.track_running_stats = True
+
+def sharpen_(
+    state:RunState, # after backward_; its network's .grad is replaced
+    cfg:Config,     # the recipe
+    batch:Batch,    # of the step
+    p:Processes,    # which process this is
+)->dict:            # the loss uphill, a scalar in nats
+    "Step 2 again, at weights moved uphill by sam_radius; the weights are then as before."
+    params = [q for q in state.model.parameters() if q.grad is not None]
+    before = [q.detach().clone() for q in params]
+    with torch.no_grad():
+        for q, move in zip(params, _uphill(params, cfg)): q += move
+    with _norms_kept(state.model):
+        loss, _, _ = backward_(state, cfg, batch_logits(state, cfg, batch, p), batch, p)
+    with torch.no_grad():
+        for q, v in zip(params, before): q.copy_(v)
+    return dict(loss_uphill=loss)
+
+
 # %% ../nbs/18_step.ipynb #log
 def step_numbers(
     state:RunState, # after backward_
@@ -735,6 +768,7 @@ def train_step(
     batch = draw_batch(state, cfg, images, p)
     logits = batch_logits(state, cfg, batch, p)
     loss, parts, scale = backward_(state, cfg, logits, batch, p)
+    if cfg.sam_radius: parts |= sharpen_(state, cfg, batch, p)
     numbers = step_numbers(state, batch, logits, dict(loss=loss, **parts), scale, p)
     if reason_to_stop(numbers) is None: apply_(state, batch)
     return numbers

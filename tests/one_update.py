@@ -31,6 +31,7 @@ CASES = {  # changes to SGD, and how many updates
     'plain': (dict(), 1),
     'separate_batches': (dict(separate_batches=True), 1),
     'balance': (dict(balance=True, px_weight=50.), 1),
+    'uphill': (dict(sam_radius=.2, sam_form='adaptive'), 1),
     'baseline': (dict(px_weight=0., lr=.1), 5),
     'matched': (dict(px_weight=0., match_weight=1., match_cond=.5, activation='silu'), 3),
     'matched with chains': (dict(match_weight=1., activation='silu'), 1),

@@ -13,9 +13,8 @@ from jem_nb.distributed import Processes
 from jem_nb.sgld import sgld
 from jem_nb.wrn import CifarResNet, ResNet110
 from jem_nb.step import (architecture, batch_indices, build_model, endless_indices, eval_model,
-    draw_batch, labelled_indices, path_batch, real_batch, reason_to_stop, settled, start_chains_,
-    start_state,
-    train_step, walk_chains)
+    backward_, batch_logits, draw_batch, labelled_indices, path_batch, real_batch, reason_to_stop,
+    settled, sharpen_, start_chains_, start_state, train_step, walk_chains)
 
 CFG = preset('digits', width=1, lr=3e-3, batch_size=32, n_steps=5, n_epochs=4, buffer_size=200,
              ckpt_every=10, precision='float32', channels_last=False)
@@ -34,6 +33,58 @@ def stepped(cfg, images, n=1):
     state = start_state(cfg, images)
     for _ in range(n): numbers = train_step(state, cfg, images)
     return state, numbers
+
+
+# ---- the gradient from uphill ----
+
+UPHILL = dict(optimizer='sgd', lr=1., beta1=0., sam_radius=.3)
+
+def test_uphill_relative_to_each_weight(images):
+    "The adaptive form by hand: a weight moves by its square times its gradient, over one norm."
+    cfg = dataclasses.replace(model_config(changed(**UPHILL), 'baseline'),
+                              sam_radius=2., sam_form='adaptive')
+    plain = dataclasses.replace(cfg, sam_radius=0.)
+    first = start_state(plain, images)
+    theta = [q.detach().clone() for q in first.model.parameters()]
+    train_step(first, plain, images)
+    g = [q.grad.clone() for q in first.model.parameters()]
+    norm = torch.cat([(t * v).flatten() for t, v in zip(theta, g)]).norm()
+    there = start_state(plain, images)
+    with torch.no_grad():
+        for q, t, v in zip(there.model.parameters(), theta, g): q += 2 * t**2 * v / norm
+    train_step(there, plain, images)
+    by_hand = torch.cat([q.grad.flatten() for q in there.model.parameters()])
+    state = start_state(cfg, images)
+    before = weights(state.model)
+    train_step(state, cfg, images)
+    assert_close(before - weights(state.model), by_hand, rtol=1e-3, atol=1e-5)
+    assert (by_hand - torch.cat([v.flatten() for v in g])).norm() > 1e-2
+
+
+@pytest.mark.parametrize('norm', ['none', 'batch'])
+def test_uphill_and_back(images, norm):
+    "The weights return bit for bit; batch norm's running statistics count the images once."
+    cfg, p = changed(norm=norm, **UPHILL), Processes()
+    state = start_state(cfg, images)
+    state.model.train()
+    batch = draw_batch(state, cfg, images, p)
+    backward_(state, cfg, batch_logits(state, cfg, batch, p), batch, p)
+    before = {k: v.clone() for k, v in state.model.state_dict().items()}
+    first = [q.grad.clone() for q in state.model.parameters()]
+    assert sharpen_(state, cfg, batch, p)['loss_uphill'].isfinite()
+    for k, v in state.model.state_dict().items(): assert torch.equal(v, before[k]), k
+    assert any((q.grad - g).norm() > 1e-3 for q, g in zip(state.model.parameters(), first))
+    if norm == 'batch': # and they do count the images: one pass has been made
+        assert any('running_mean' in k and v.abs().sum() > 0 for k, v in before.items())
+
+
+def test_a_loss_uphill_that_is_not_finite_is_not_applied(images):
+    cfg = changed(**UPHILL | dict(sam_radius=1e30))
+    state = start_state(cfg, images)
+    before = weights(state.model)
+    numbers = train_step(state, cfg, images)
+    assert 'uphill' in reason_to_stop(numbers)
+    assert torch.equal(weights(state.model), before)
 
 
 # ---- the slope ----
