@@ -208,6 +208,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                             'jem_nb.cli._opened': ('cli.html#_opened', 'jem_nb/cli.py'),
                             'jem_nb.cli._records_folder': ('cli.html#_records_folder', 'jem_nb/cli.py'),
                             'jem_nb.cli._run_row': ('cli.html#_run_row', 'jem_nb/cli.py'),
+                            'jem_nb.cli._short': ('cli.html#_short', 'jem_nb/cli.py'),
                             'jem_nb.cli._train_or_go_on': ('cli.html#_train_or_go_on', 'jem_nb/cli.py'),
                             'jem_nb.cli._unfinished_row': ('cli.html#_unfinished_row', 'jem_nb/cli.py'),
                             'jem_nb.cli._wanted_runs': ('cli.html#_wanted_runs', 'jem_nb/cli.py'),

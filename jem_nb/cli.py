@@ -8,7 +8,7 @@ __all__ = ['LIVE', 'LIVE_ROWS', 'SEEDS', 'SEEDS_LONG', 'SHIPPED_MODELS', 'MEASUR
            'cmd_live', 'card', 'ship', 'cmd_records', 'recorded_model', 'list_runs', 'cmd_runs', 'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #imports
-import argparse, json, shutil, sys
+import argparse, hashlib, json, shutil, sys
 from pathlib import Path
 import torch
 import jem_nb
@@ -288,9 +288,16 @@ def _is_recorded(cfg, recorded): # recorded: pairs of a recipe and the status of
                and (status != 'truncated' or other.max_iters == cfg.max_iters)
                for other, status in recorded)
 
+_LONGEST_NAME = 150 # characters; most file systems take 255, and files of a run add some
+
+def _short(name): # the name, its end replaced by a hash where it is too long for a folder
+    if len(name) <= _LONGEST_NAME: return name
+    return name[:_LONGEST_NAME - 9] + '-' + hashlib.sha256(name.encode()).hexdigest()[:8]
+
 def _records_folder(name, model, seed, changes): # changes: what the recipe differs in
     changed = [f'{k}={v}' for k, v in changes.items()]
-    return project_data() / 'runs' / 'records' / '-'.join([name, model, f'seed{seed}', *changed])
+    folder = _short('-'.join([name, model, f'seed{seed}', *changed]))
+    return project_data() / 'runs' / 'records' / folder
 
 # %% ../nbs/29_cli.ipynb #records-command
 def cmd_records(

@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 
 import jem_nb.cli as cli
-from jem_nb.config import preset, recipe
+from jem_nb.config import Config, preset, recipe
 from jem_nb.flow import FlowConfig
 from jem_nb.results import select
 
@@ -71,3 +71,14 @@ def test_a_run_that_another_process_has_is_left_alone(tmp_path):
         with pytest.raises(RuntimeError, match='another run is writing'):
             cli.make_run('digits', 'baseline', 0, tmp_path / 'run', say=lambda text: None)
         assert (tmp_path / 'run' / 'checkpoint-00000010.safetensors').is_file()
+
+
+def test_a_recipe_with_many_changes_has_a_folder(tmp_path, monkeypatch):
+    "The name of its folder is short enough for a file system, and another recipe's is another."
+    monkeypatch.setattr(cli, 'project_data', lambda: tmp_path)
+    many = {f.name: f.default for f in dataclasses.fields(Config)}
+    folders = [cli._records_folder('digits', 'jem', seed, changes)
+               for seed in (0, 1) for changes in (many, many | dict(lr=.5), dict(lr=.5))]
+    assert len(set(folders)) == 6 and max(len(f.name) for f in folders) <= 150
+    for f in folders: (f / 'a').mkdir(parents=True)
+    assert folders[2].name == 'digits-jem-seed0-lr=0.5' # a short one says it all
