@@ -39,7 +39,7 @@ def _batch_size(n, most): # a power of two, an eighth of the images at most
 
 def suggest(
     data:Splits,         # as from_folder gives it
-    net:nn.Module=None,  # whether it has batch norm is what counts; None: it has none
+    net:nn.Module=None,  # whether it has batch norm counts, for grey images; None: it has none
     trained:bool=False,  # whether the network is a trained classifier already
     **changes,           # fields of Config to set differently
 )->Config:
@@ -60,7 +60,7 @@ def suggest(
     )
     if 4 * len(images.classes) * images.x[0].numel() ** 2 > _MOST_COVARIANCES:
         chosen |= dict(init='uniform')
-    if net is not None and has_batch_norm(net):
+    if data.channels == 3 or net is not None and has_batch_norm(net):
         chosen |= dict(px_weight=min(.1, cfg.px_weight), energy_l2=.1, step_size=.3)
     if trained:
         chosen |= dict(px_delay=0, lr=cfg.lr / 5, n_epochs=math.ceil(chosen['n_epochs'] / 3))
