@@ -702,17 +702,17 @@ def sharpen_(
     cfg:Config,     # the recipe
     batch:Batch,    # of the step
     p:Processes,    # which process this is
-)->dict:            # the loss uphill, a scalar in nats
+)->tuple:           # the loss uphill, a scalar in nats; factor of balance there, or None
     "Step 2 again, at weights moved uphill by sam_radius; the weights are then as before."
     params = [q for q in state.model.parameters() if q.grad is not None]
     before = [q.detach().clone() for q in params]
     with torch.no_grad():
         for q, move in zip(params, _uphill(params, cfg)): q += move
     with _norms_kept(state.model):
-        loss, _, _ = backward_(state, cfg, batch_logits(state, cfg, batch, p), batch, p)
+        loss, _, scale = backward_(state, cfg, batch_logits(state, cfg, batch, p), batch, p)
     with torch.no_grad():
         for q, v in zip(params, before): q.copy_(v)
-    return dict(loss_uphill=loss)
+    return loss, scale
 
 
 # %% ../nbs/18_step.ipynb #log
@@ -768,7 +768,7 @@ def train_step(
     batch = draw_batch(state, cfg, images, p)
     logits = batch_logits(state, cfg, batch, p)
     loss, parts, scale = backward_(state, cfg, logits, batch, p)
-    if cfg.sam_radius: parts |= sharpen_(state, cfg, batch, p)
+    if cfg.sam_radius: parts['loss_uphill'], scale = sharpen_(state, cfg, batch, p)
     numbers = step_numbers(state, batch, logits, dict(loss=loss, **parts), scale, p)
     if reason_to_stop(numbers) is None: apply_(state, batch)
     return numbers
@@ -782,8 +782,9 @@ def reason_to_stop(
     "The first number of a step that is not sound."
     for name, value in numbers.items():
         if not math.isfinite(value): return f'{name} is {value}'
-    size = abs(numbers['loss'])
-    if size > LOSS_LIMIT: return f'|loss| is {size:.3g}, over {LOSS_LIMIT:.0e}'
+    for name in ('loss', 'loss_uphill'):
+        size = abs(numbers.get(name, 0.))
+        if size > LOSS_LIMIT: return f'|{name}| is {size:.3g}, over {LOSS_LIMIT:.0e}'
 
 sick = reason_to_stop  # the name it had until version 0.1
 

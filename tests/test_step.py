@@ -71,11 +71,47 @@ def test_uphill_and_back(images, norm):
     backward_(state, cfg, batch_logits(state, cfg, batch, p), batch, p)
     before = {k: v.clone() for k, v in state.model.state_dict().items()}
     first = [q.grad.clone() for q in state.model.parameters()]
-    assert sharpen_(state, cfg, batch, p)['loss_uphill'].isfinite()
+    assert sharpen_(state, cfg, batch, p)[0].isfinite()
     for k, v in state.model.state_dict().items(): assert torch.equal(v, before[k]), k
     assert any((q.grad - g).norm() > 1e-3 for q, g in zip(state.model.parameters(), first))
     if norm == 'batch': # and they do count the images: one pass has been made
         assert any('running_mean' in k and v.abs().sum() > 0 for k, v in before.items())
+
+
+@pytest.mark.parametrize('fields', [
+    pytest.param(dict(), id='chains'),
+    pytest.param(dict(balance=True, px_weight=50.), id='balance'),
+    pytest.param(dict(slope_weight=1., slope_of='logits'), id='slope'),
+    pytest.param(dict(match_weight=1., activation='silu'), id='matched'),
+    pytest.param(dict(norm='batch', norm_stats='running'), id='running statistics'),
+    pytest.param(dict(dropout=.2), id='dropout'),
+    pytest.param(dict(precision='bfloat16'), id='bfloat16'),
+])
+def test_uphill_in_every_recipe(images, fields):
+    "On one batch with its chains: the gradient at weights that were moved by hand."
+    cfg, p = dataclasses.replace(changed(**UPHILL), **fields), Processes()
+    found = []
+    for by_hand in (False, True):
+        state = start_state(cfg, images)
+        state.model.train()
+        batch = draw_batch(state, cfg, images, p)
+        backward_(state, cfg, batch_logits(state, cfg, batch, p), batch, p)
+        params = list(state.model.parameters())
+        g = [q.grad.clone() for q in params]
+        if by_hand:
+            length = torch.cat([v.flatten() for v in g]).norm()
+            with torch.no_grad():
+                for q, v in zip(params, g): q += .3 * v / length
+            backward_(state, cfg, batch_logits(state, cfg, batch, p), batch, p)
+        else: sharpen_(state, cfg, batch, p)
+        found.append(torch.cat([q.grad.flatten() for q in params]))
+    assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
+    assert (found[0] - torch.cat([v.flatten() for v in g])).norm() > 1e-3
+
+
+@pytest.mark.parametrize('value', [float('nan'), 1e9])
+def test_a_loss_uphill_that_is_not_sound_stops_a_run(value):
+    assert 'loss_uphill' in reason_to_stop(dict(loss=1., loss_uphill=value))
 
 
 def test_a_loss_uphill_that_is_not_finite_is_not_applied(images):
