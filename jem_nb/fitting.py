@@ -62,6 +62,8 @@ def suggest(
         chosen |= dict(init='uniform')
     if data.channels == 3 or net is not None and has_batch_norm(net):
         chosen |= dict(px_weight=min(.1, cfg.px_weight), energy_l2=.1, step_size=.3)
+    if changes.get('px_weight') == 0: # a plain classifier: no samples to weigh
+        chosen |= dict(energy_l2=0.)
     if trained:
         chosen |= dict(px_delay=0, lr=cfg.lr / 5, n_epochs=math.ceil(chosen['n_epochs'] / 3))
     return dataclasses.replace(cfg, **{**chosen, **changes})

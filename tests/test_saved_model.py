@@ -14,6 +14,7 @@ import jem_nb
 from jem_nb.checkpoint import CheckpointError
 from jem_nb.data import load
 from jem_nb.fitting import fit, suggest
+from jem_nb.step import needs_samples
 from jem_nb.saved_model import load_model
 from jem_nb.your_data import Splits, from_tensors
 
@@ -231,6 +232,11 @@ def test_suggestions(data):
     assert (few.px_weight, few.energy_l2, few.step_size) == (.1, .1, .3) # in colour, 76
     assert suggest(from_tensors(x[:, :, :8, :8], torch.arange(40) % 2), px_weight=1.).px_weight == 1
     assert few.n_epochs * (28 // few.batch_size) >= 1500
+    for some in (data, from_tensors(x, torch.arange(40) % 2)): # grey, and in colour
+        assert not needs_samples(suggest(some, batch_norm, px_weight=0.))
+        assert suggest(some, px_weight=0., energy_l2=.2).energy_l2 == .2
+    grey = suggest(data, batch_norm)
+    assert (grey.px_weight, grey.step_size) == (suggest(data).px_weight, suggest(data).step_size)
     with pytest.raises(TypeError): suggest(data, no_such_field=1)
 
 
