@@ -14,8 +14,8 @@ import jem_nb
 from jem_nb.checkpoint import CheckpointError
 from jem_nb.data import load
 from jem_nb.fitting import fit, suggest
-from jem_nb.step import needs_samples
 from jem_nb.saved_model import load_model
+from jem_nb.step import needs_samples
 from jem_nb.your_data import Splits, from_tensors
 
 
