@@ -39,7 +39,7 @@ def _batch_size(n, most): # a power of two, an eighth of the images at most
 
 def suggest(
     data:Splits,         # as from_folder gives it
-    net:nn.Module=None,  # whether it has batch norm counts, for grey images; None: it has none
+    net:nn.Module=None,  # whether it has batch norm is what counts; None: it has none
     trained:bool=False,  # whether the network is a trained classifier already
     **changes,           # fields of Config to set differently
 )->Config:
@@ -60,8 +60,10 @@ def suggest(
     )
     if 4 * len(images.classes) * images.x[0].numel() ** 2 > _MOST_COVARIANCES:
         chosen |= dict(init='uniform')
-    if data.channels == 3 or net is not None and has_batch_norm(net):
+    normed = net is not None and has_batch_norm(net)
+    if data.channels == 3 or normed:
         chosen |= dict(px_weight=min(.1, cfg.px_weight), energy_l2=.1, step_size=.3)
+    if data.channels == 3 and not normed: chosen |= dict(init='uniform')
     if changes.get('px_weight') == 0: # a plain classifier: no samples to weigh
         chosen |= dict(energy_l2=0.)
     if trained:
