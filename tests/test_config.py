@@ -36,11 +36,11 @@ def test_order():
         'n_chains': 30,
         'holdout': 36,
         'optimizer': 45,
-        'retries': 58,
-        'seed': 61,
+        'retries': 60,
+        'seed': 63,
     }
     assert {name: FIELDS.index(name) for name in places} == places
-    assert len(FIELDS) == 68 and FIELDS[-1] == 'keep_ckpts'
+    assert len(FIELDS) == 70 and FIELDS[-1] == 'keep_ckpts'
 
 
 def test_every_field_is_an_option():
