@@ -229,10 +229,10 @@ def test_suggestions(data):
     x = torch.zeros(40, 3, 64, 64, dtype=torch.uint8)
     few = suggest(from_tensors(x, torch.arange(40) % 2))
     assert few.init == 'uniform' and few.batch_size <= 28 / 4
-    assert (few.px_weight, few.energy_l2, few.step_size) == (.1, .1, .3) # in colour, 76
+    assert (few.px_weight, few.energy_l2, few.step_size) == (.1, .1, .3) # 76_size_and_budget
     small_images = from_tensors(x[:, :, :8, :8], torch.arange(40) % 2)
-    assert suggest(small_images).init == 'uniform' # 76
-    assert suggest(small_images, batch_norm).init == 'mixed' # 72
+    assert suggest(small_images).init == 'uniform' # likewise
+    assert suggest(small_images, batch_norm).init == 'mixed' # as in 72_batch_norm
     assert suggest(small_images, px_weight=1.).px_weight == 1
     assert few.n_epochs * (28 // few.batch_size) >= 1500
     for some in (data, from_tensors(x, torch.arange(40) % 2)): # grey, and in colour
