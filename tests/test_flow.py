@@ -60,3 +60,17 @@ def test_the_image_stays_as_it_was(kind):
     x.requires_grad_()
     slope, = torch.autograd.grad(flow(x).logsumexp(1).sum(), x)
     assert slope.isfinite().all() and slope.abs().max() > 0
+
+
+def test_the_gradient_of_the_determinant():
+    "An attack on a Residual Flow goes through its determinant too."
+    torch.manual_seed(0)
+    flow = make_flow(FlowConfig('residual', n_blocks=2, hidden=4), (3,)).double()
+    x = torch.rand(8, 3).double()
+    flow.latent(x) # the first batch sets the scales
+    with torch.no_grad():
+        for p in flow.parameters(): p += .1 * torch.randn_like(p)
+    flow.eval()
+    x = x[:2].requires_grad_()
+    assert torch.autograd.gradcheck(lambda v: flow.latent(v)[1], x)
+    assert torch.autograd.grad(flow.latent(x)[1].sum(), x)[0].abs().max() > 1e-4
