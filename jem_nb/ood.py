@@ -175,6 +175,7 @@ def _measures(s, t): # of one score on the two sets
         interval=auroc_interval(s, t) if min(len(s), len(t)) > 1 else None,
         fpr95=fpr95(s, t),
         aupr=aupr(s, t),
+        aupr_out=aupr(-t, -s), # the others are what is looked for
         n_in=len(s),
         n_out=len(t),
     )
@@ -182,7 +183,7 @@ def _measures(s, t): # of one score on the two sets
 def ood_record(
     scores_in:dict,  # what `ood_scores` gave for the in-distribution images
     scores_out:dict, # the same for the others
-)->dict:             # {score name: {auroc, interval, fpr95, aupr, n_in, n_out}}
+)->dict:             # {score name: {auroc, interval, fpr95, aupr, aupr_out, n_in, n_out}}
     "All measures of all scores. ValueError where the two sets do not hold the same scores."
     if scores_in.keys() != scores_out.keys() or not scores_in:
         raise ValueError(f'scores differ: {sorted(scores_in)} and {sorted(scores_out)}')
