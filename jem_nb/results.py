@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['STATUSES', 'dig', 'LOOKS', 'PAPER', 'LIVE', 'SHIPPED', 'SCORES', 'COLUMNS', 'ACCURACY', 'ECE', 'FRECHET',
-           'FRECHET_FEATURES', 'OUTSIDE', 'ROBUST', 'FIVE', 'FLAGSHIP', 'OF_FLAGSHIP', 'ALL_FIGURES', 'NORMS', 'LARGER',
-           'project_data', 'check_record', 'append_record', 'made_record', 'read_records', 'live_record', 'select',
-           'value_at', 'robust_at', 'energy_gap', 'energy_sd', 'gap_in_sd', 'Cell', 'over_seeds', 'Paired', 'mcnemar',
-           'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel', 'book_models', 'Figure',
-           'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block', 'render_readme', 'main']
+           'FRECHET_FEATURES', 'OUTSIDE', 'ROBUST', 'FIVE', 'FLAGSHIP', 'BALANCE', 'OF_FLAGSHIP', 'ALL_FIGURES',
+           'NORMS', 'LARGER', 'project_data', 'check_record', 'append_record', 'made_record', 'read_records',
+           'live_record', 'select', 'value_at', 'robust_at', 'energy_gap', 'energy_sd', 'gap_in_sd', 'Cell',
+           'over_seeds', 'Paired', 'mcnemar', 'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel',
+           'book_models', 'Figure', 'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block',
+           'render_readme', 'main']
 
 # %% ../nbs/20_results.ipynb #imports
 import argparse
@@ -468,14 +469,14 @@ class Figure:
     path:object           # for value_at
     scale:float = 1.      # factor for display
     digits:int = 2        # decimals
-    more_is_better:bool = True
+    more_is_better:bool = True # None: neither
     paper_wrn:str = '–'   # what is published
     paper_jem:str = '–'
 
     @property
     def row(self):
-        arrow = '↑' if self.more_is_better else '↓'
-        return (f'{self.title} {arrow}', self.path, self.scale, self.digits,
+        arrow = {True: ' ↑', False: ' ↓', None: ''}[self.more_is_better]
+        return (f'{self.title}{arrow}', self.path, self.scale, self.digits,
                 self.paper_wrn, self.paper_jem)
 
 def _auroc(name, score, **published):
@@ -510,7 +511,8 @@ FIVE = [ACCURACY, ECE, OUTSIDE[0], ROBUST[0], FRECHET]
 # of MNIST averaged to 14×14, whose models all have three seeds
 FLAGSHIP = 'mnist_14'
 _LETTERS, _NOISE = (_auroc(name, 'log_p_x') for name in ('emnist_letters', 'uniform'))
-OF_FLAGSHIP = [ACCURACY, ECE, _LETTERS, _NOISE, ROBUST[0], FRECHET]
+BALANCE = Figure('gap between data and samples, s.d. of E', gap_in_sd, 1, 1, None)
+OF_FLAGSHIP = [ACCURACY, ECE, _LETTERS, _NOISE, ROBUST[0], FRECHET, BALANCE]
 ALL_FIGURES = [ACCURACY, ECE, FRECHET, *OUTSIDE, *ROBUST]
 
 # %% ../nbs/20_results.ipynb #measured-figures
