@@ -439,6 +439,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                  'jem_nb.evaluate.measure_robustness': ('evaluate.html#measure_robustness', 'jem_nb/evaluate.py'),
                                  'jem_nb.evaluate.measure_samples': ('evaluate.html#measure_samples', 'jem_nb/evaluate.py'),
                                  'jem_nb.evaluate.nearest': ('evaluate.html#nearest', 'jem_nb/evaluate.py'),
+                                 'jem_nb.evaluate.nearest_auroc': ('evaluate.html#nearest_auroc', 'jem_nb/evaluate.py'),
                                  'jem_nb.evaluate.ood_sets': ('evaluate.html#ood_sets', 'jem_nb/evaluate.py'),
                                  'jem_nb.evaluate.sample_start': ('evaluate.html#sample_start', 'jem_nb/evaluate.py'),
                                  'jem_nb.evaluate.sampler_steps': ('evaluate.html#sampler_steps', 'jem_nb/evaluate.py'),

@@ -98,7 +98,7 @@ class _Predicts:
         return self.classes_[best]
 
     def score_samples(self, X):
-        "−E(x), (n,), nats: log p(x) up to a constant. Higher = more like the training rows."
+        "−E(x), (n,), the paper's log p(x) up to a constant: a score. Higher = more like the rows."
         return self._logits(X).logsumexp(1).numpy()
 
 # %% ../nbs/56_estimator.ipynb #estimator

@@ -6,7 +6,7 @@
 __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_lowered', 'to_hex', 'from_hex', 'measure_clean',
            'histograms', 'measure_ood', 'ood_sets', 'sample_start', 'sampler_steps', 'knows_classes', 'class_samples',
            'fresh_samples', 'judge', 'judge_samples', 'measure_samples', 'measure_robustness', 'nearest',
-           'measure_distal', 'evaluate_model']
+           'measure_distal', 'nearest_auroc', 'evaluate_model']
 
 # %% ../nbs/27_evaluate.ipynb #imports
 from dataclasses import replace
@@ -20,7 +20,7 @@ from .data import SETS, ImageSet, available, load
 from .distal import distal
 from jem_nb.generation import (ClassifierExtractor, PixelExtractor, extract, frechet_distance,
     frechet_interval)
-from .ood import ood_record, ood_scores
+from .ood import auroc, ood_record, ood_scores
 from .outside import load_ood
 from .refinement import SAMPLER, RefinedClassifier
 from .sgld import sgld
@@ -373,6 +373,19 @@ def measure_distal(
         nn_distance_test=of_test.mean().item(),
         nn_is_target=(label == y.cpu()).double().mean().item(),
     )
+
+# %% ../nbs/27_evaluate.ipynb #yardstick
+def nearest_auroc(
+    train:ImageSet, # among which to look
+    test:ImageSet,  # the known images
+    sets:tuple,     # names for load_ood
+    seed:int=0,     # of the sets that are made, as in `measure_ood`
+)->dict:            # {set: AUROC}; near = known
+    "How well the distance to the nearest training image, in pixels, tells each set."
+    known = -nearest(test.unit(), train)[0]
+    def other(name): return load_ood(name, test, len(test), rng(seed, 'ood', name)).unit()
+    return {name: auroc(known, -nearest(other(name), train)[0]) for name in sets}
+
 
 # %% ../nbs/27_evaluate.ipynb #one-part
 PARTS = ('clean', 'ood', 'generation', 'robust', 'distal')

@@ -25,7 +25,8 @@ def log_p_x(
     model:EnergyClassifier, # any classifier, wrapped
     x:Tensor,               # images, (n, *d), on the model's device
 )->Tensor:                  # -E(x) = log p(x) + log Z, (n,), nats, float64 on the CPU
-    "log p(x) up to log Z (eqs 6 and 7 of arXiv:1912.03263). Raises as `EnergyClassifier` does."
+    """log p(x) up to log Z (eqs 6 and 7 of arXiv:1912.03263): a score, and no density that could be
+    trusted in nats (`07_temperature`). Raises as `EnergyClassifier` does."""
     return -model.energy(x).cpu().double()
 
 @torch.no_grad()
