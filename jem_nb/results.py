@@ -512,7 +512,7 @@ FIVE = [ACCURACY, ECE, OUTSIDE[0], ROBUST[0], FRECHET]
 FLAGSHIP = 'mnist_14'
 _LETTERS, _NOISE = (_auroc(name, 'log_p_x') for name in ('emnist_letters', 'uniform'))
 BALANCE = Figure('gap between data and samples, s.d. of E', gap_in_sd, 1, 1, None)
-OF_FLAGSHIP = [ACCURACY, ECE, _LETTERS, _NOISE, ROBUST[0], FRECHET, BALANCE]
+OF_FLAGSHIP = [ACCURACY, ECE, _LETTERS, _NOISE, ROBUST[0], FRECHET_FEATURES, BALANCE]
 ALL_FIGURES = [ACCURACY, ECE, FRECHET, *OUTSIDE, *ROBUST]
 
 # %% ../nbs/20_results.ipynb #measured-figures
