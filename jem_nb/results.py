@@ -542,6 +542,7 @@ def better_than(
     ran, lost = list(dict.fromkeys(r['model'] for r in records)), []
     models = sorted({model, *ran}, key=[*LOOKS, *ran, model].index) # in the order of LOOKS
     for f in figures or measured_figures(records):
+        if f.more_is_better is None: continue # no mean is the better one
         cells = {m: over_seeds(select(records, model=m), *f.row[1:4]) for m in models}
         ours = cells.pop(model)
         for other, cell in cells.items():
