@@ -114,3 +114,11 @@ def test_what_speaks_for_the_jem_is_counted():
 def test_no_placeholders():
     for name in ('README.md', 'settings.ini', 'setup.py', 'CONTRIBUTING.md'):
         assert 'example.org' not in (ROOT/name).read_text(encoding='utf-8'), name
+
+
+def test_the_imbalance_is_said():
+    "The gap of the flagship in words, as its row has it."
+    from jem_nb.results import FLAGSHIP, gap_in_sd, over_seeds, read_records, select
+    gap = over_seeds(select(read_records(FLAGSHIP), model='jem'), gap_in_sd).mean
+    assert gap < 0
+    assert f'{-gap:.1f} spreads of the energy above the data' in paragraph('What speaks against it')
