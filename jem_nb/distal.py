@@ -31,8 +31,9 @@ def _starts(start, generator): # images to begin with
 
 def _check_distal(model, target, start, conf, generator):
     "Start images and int64 targets, or the reason why not."
-    if not 0 < conf < 1:
-        raise ValueError(f'conf={conf}: a probability strictly between 0 and 1 is wanted')
+    if conf is not None and not 0 < conf < 1:
+        raise ValueError(f'conf={conf}: a probability strictly between 0 and 1 is wanted, '
+                         'or None for an ascent that goes on to the end')
     start = _starts(start, generator)
     target = torch.as_tensor(target, device=start.device)
     if target.ndim == 0: target = target.expand(len(start))
@@ -48,7 +49,7 @@ def _ascend(model, x, target, n_steps, step_size, conf, objective, momentum):
         logits = model(x.requires_grad_())
         log_p = logits.log_softmax(1).gather(1, target[:, None]).squeeze(1)
         confidence.append(log_p.detach().exp())
-        done = done | (confidence[-1] >= conf)
+        if conf is not None: done = done | (confidence[-1] >= conf)
         if t == n_steps or done.all(): break
         climbed = log_p if objective == 'log_p_y' else logits.gather(1, target[:, None])
         velocity = momentum * velocity + torch.autograd.grad(climbed.sum(), x)[0]
@@ -64,7 +65,7 @@ def distal(
     start:Tensor|Sequence,   # images in [-1,1], (n,c,h,w); or a shape, to start from uniform noise
     n_steps:int=200,         # most steps taken
     step_size:float=1.,      # multiplies the gradient, data units
-    conf:float=.9,           # an image stops once p(target|x) ≥ conf
+    conf:float|None=.9,      # an image stops once p(target|x) ≥ conf; None: none stops
     generator:Generator=None,# draws the noise, on the model's device; where start is a shape
     objective:str='log_p_y', # log p(y|x); 'log_p_xy': f(x)[y]
     momentum:float=0.,       # of the ascent
