@@ -351,7 +351,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                  'jem_nb.detector.Detector.save_into': ('detector.html#detector.save_into', 'jem_nb/detector.py'),
                                  'jem_nb.detector._answer': ('detector.html#_answer', 'jem_nb/detector.py'),
                                  'jem_nb.detector.max_logit': ('detector.html#max_logit', 'jem_nb/detector.py'),
-                                 'jem_nb.detector.scores_of': ('detector.html#scores_of', 'jem_nb/detector.py'),
+                                 'jem_nb.detector.ood_score': ('detector.html#ood_score', 'jem_nb/detector.py'),
                                  'jem_nb.detector.threshold_of': ('detector.html#threshold_of', 'jem_nb/detector.py')},
             'jem_nb.distal': { 'jem_nb.distal.Distal': ('distal.html#distal', 'jem_nb/distal.py'),
                                'jem_nb.distal._ascend': ('distal.html#_ascend', 'jem_nb/distal.py'),

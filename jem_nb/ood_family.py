@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 from .config import Config, rng
 from .data import ImageSet
-from .detector import scores_of
+from .detector import ood_score
 from .energy import EnergyClassifier
 from .ood import log_p_x
 from .sgld import frozen, sgld
@@ -43,9 +43,9 @@ def as_detector(
     model:EnergyClassifier,
     method:str='log_p_x', # a key of SCORES
 ):                        # a detector of pytorch-ood: higher = out
-    "One of our scores for the library's tools. Raises as `scores_of` does, where it is used."
+    "One of our scores for the library's tools. Raises as `ood_score` does, where it is used."
     class Ours(pytorch_ood('api').Detector):
-        def predict(self, x): return -scores_of(model, x, method)
+        def predict(self, x): return -ood_score(model, x, method)
 
     Ours.__name__ = f'jem_nb:{method}'
     return Ours()

@@ -18,7 +18,7 @@ from .checkpoint import CheckpointError, atomic_write, load_checkpoint, save_che
 from .cli import starts
 from .config import Config, rng
 from .data import SETS, ImageSet, said_set, to_uint8, to_unit
-from .detector import SCORES, scores_of, threshold_of
+from .detector import SCORES, ood_score, threshold_of
 from .energy import EnergyClassifier
 from .evaluate import class_samples
 from .ood import by_batches
@@ -117,13 +117,13 @@ class _Answers:
 
     def score(self, x, method:str='log_p_x')->Tensor:
         "A score of `SCORES`, (n,), higher = more like what it was trained on."
-        return scores_of(self.model, self.images(x), method)
+        return ood_score(self.model, self.images(x), method)
 
     def threshold(self, reject:float, method:str='log_p_x')->float:
         "The lowest score that is accepted. Raises `ValueError` without validation scores."
         if not 0 < reject < 1:
             raise ValueError(f'reject={reject}: a share between 0 and 1 is wanted')
-        if method not in SCORES: scores_of(self.model, None, method) # raises, names the nearest
+        if method not in SCORES: ood_score(self.model, None, method) # raises, names the nearest
         if method not in self.scores:
             raise ValueError('this model has no scores of validation images to read a threshold '
                              'from: model.calibrate(images), or predict with reject=None')
@@ -144,7 +144,7 @@ class _Answers:
         probs = (logits / self.about['temperature']).softmax(1)
         confidence, y = probs.max(1)
         known = None
-        if reject is not None: known = scores_of(self.model, images, method) >= threshold
+        if reject is not None: known = ood_score(self.model, images, method) >= threshold
         label = [self.about['classes'][i] for i in y]
         found = Prediction(label, confidence, known, -logits.logsumexp(1), probs)
         return _only(found) if _is_one(x, self.about['channels']) else found

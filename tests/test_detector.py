@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from jem_nb.checkpoint import load_checkpoint, save_checkpoint
-from jem_nb.detector import SCORES, Detector, scores_of, threshold_of
+from jem_nb.detector import SCORES, Detector, ood_score, threshold_of
 from jem_nb.energy import EnergyClassifier
 
 
@@ -50,7 +50,7 @@ def test_mode_and_gradients_stay(model, method):
     x = torch.randn(40, 4)
     detector = Detector.fit(model, x, .1, method)
     assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
-    assert torch.equal(scores_of(model, x, method, 7), scores_of(model, x, method, 40))
+    assert torch.equal(ood_score(model, x, method, 7), ood_score(model, x, method, 40))
     assert (~detector.accepts(model, x)).sum() == 3  # below the fourth smallest of 40
     assert detector.predict(model, x).count(None) == 3
 
@@ -71,7 +71,7 @@ def test_a_file_without_one(model, tmp_path):
     (torch.zeros(0, 4), ValueError, r'shape \(0, 4\): \(n, \*d\) with n > 0 is wanted'),
 ], ids=['no tensor', 'bytes', 'empty'])
 def test_what_is_no_images(model, x, error, message):
-    with pytest.raises(error, match=message): scores_of(model, x)
+    with pytest.raises(error, match=message): ood_score(model, x)
 
 
 def test_a_score_that_a_later_version_dropped(model):
