@@ -2,6 +2,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -292,6 +293,30 @@ def test_a_second_fit_leaves_the_first_model(data, tmp_path):
     before = first.logits(data['test'])
     fit(net, data, folder=tmp_path / 'b', **{**SHORT, 'lr': .05})
     assert torch.equal(first.logits(data['test']), before)
+
+
+class Counted(nn.Module):
+    "Counts how often it is asked."
+    def __init__(self):
+        super().__init__()
+        self.layer, self.passes = nn.Linear(64, 10), []
+
+    def forward(self, x):
+        self.passes.append(len(x))
+        return self.layer(x.flatten(1))
+
+    def __deepcopy__(self, _): return self  # a copy counts in the same place
+
+
+def test_a_dry_run_reckons_with_the_chains(data, monkeypatch):
+    from jem_nb import fitting
+    net = Counted()
+    cfg = suggest(data, net, n_steps=3, precision='float32')
+    clock = SimpleNamespace(perf_counter=lambda: len(net.passes)) # a pass is a second
+    monkeypatch.setattr(fitting, 'time', clock)
+    cost = fitting.dry_run(net, data, cfg, 2)
+    assert cost.plain_seconds >= 1
+    assert cost.seconds >= cost.plain_seconds + cfg.n_steps
 
 
 def test_a_dry_run_changes_nothing(data):
