@@ -56,6 +56,31 @@ def test_the_nearest_image_is_found(known, name):
     assert ratio.median() < 1 + room
 
 
+def fewest(net, image): # pixels that must change, each as far as it may, to cross the border
+    z = ((image - .5).flatten() * net.w).sum()
+    side = z.sign()
+    ends = torch.where(side * net.w > 0, 0., 1.) # where a pixel works most against the answer
+    gains = (side * net.w * (image.flatten() - ends)).sort(descending=True).values
+    return int((gains.cumsum(0) < z.abs()).sum()) + 1
+
+
+def test_pointwise_changes_no_pixel_in_vain(known):
+    net, x, y, *_ = known
+    np.random.seed(0)
+    victim = fb.PyTorchModel(net.eval(), bounds=(0, 1), device='cpu')
+    ends = (torch.where(y == 0, 1., -1.)[:, None] * net.w < 0).float().view_as(x)
+    found = fb.attacks.PointwiseAttack().run(
+        victim, x, fb.criteria.Misclassification(y), starting_points=ends)
+    assert (net(found).argmax(1) != y).all()
+    for image, attacked, label in zip(x, found, y):
+        changed = (attacked != image).flatten().nonzero().flatten()
+        assert fewest(net, image) <= len(changed) < image.numel()
+        for pixel in changed: # set back alone, each of them undoes it
+            back = attacked.clone().flatten()
+            back[pixel] = image.flatten()[pixel]
+            assert net(back.view(1, *image.shape)).argmax() == label
+
+
 @pytest.mark.parametrize('norm', ['linf', 'l2'])
 @pytest.mark.parametrize('loss', ['ce', 'margin'])
 def test_ours_succeeds_just_beyond_the_border(known, norm, loss):
