@@ -92,7 +92,7 @@ def histogram(
     ax.hist(energies, 40, color='#4f8a5b', label='known images')
     ax.axvline(answer.threshold, color='black', ls='--', lw=1, label='known up to here')
     ax.axvline(answer.energy, color='#c8553d', lw=2, label='this image')
-    ax.set(xlabel='E(x), nats (low = likely)', ylabel='images')
+    ax.set(xlabel='E(x) (low = likely)', ylabel='images')
     ax.legend(fontsize=8, loc='upper left', bbox_to_anchor=(1, 1))
     return fig
 

@@ -181,7 +181,7 @@ def robust_at(
 def energy_gap(
     record:dict,     # of a run
     last:float=.25,  # part of the run that counts
-)->float|None:       # nats; None for a model without chains
+)->float|None:       # units of E; None for a model without chains
     "Mean of E(x⁺) − E(x⁻) at the end; below 0 the samples do not reach the data."
     late = [row for row in record['curve'] if row['step'] > (1 - last) * record['steps']]
     gaps = [r['e_data'] - r['e_sample'] for r in late if r.get('e_sample') is not None]
@@ -189,7 +189,7 @@ def energy_gap(
 
 def energy_sd(
     record:dict, # of a measured run
-)->float|None:   # nats; None where the energies of the test images were not measured
+)->float|None:   # units of E; None where the energies of the test images were not measured
     "Standard deviation of E over the test images; of an older record by its histogram."
     if (sd := value_at(record, 'metrics.energy.sd')) is not None: return sd
     h, name = value_at(record, 'metrics.energies'), record['config']['dataset']
