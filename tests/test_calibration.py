@@ -11,7 +11,8 @@ import torch
 from fastcore.test import test_close as check_close
 from sklearn.metrics import log_loss
 
-from jem_nb.calibration import adaptive_bins, adaptive_ece, fit_offsets, nll, plot_reliability
+from jem_nb.calibration import (ReliabilityBins, adaptive_bins, adaptive_ece, draw_bins,
+    fit_offsets, nll, plot_reliability)
 
 
 def test_small_probabilities_are_not_clipped():
@@ -72,3 +73,19 @@ def test_offsets_do_not_depend_on_the_scale_of_the_logits():
         other, same = fit_offsets(factor * logits, y)
         assert other / factor == pytest.approx(T, rel=1e-3)
         torch.testing.assert_close(same, b, atol=1e-3, rtol=0)
+
+
+def test_bins_of_a_record_are_drawn_as_the_predictions_are():
+    probs, y = predictions(300)
+    _, (left, right) = plt.subplots(1, 2)
+    b = plot_reliability(left, probs, y, label='a model')
+    kept = {k: getattr(b, k).nan_to_num().tolist() for k in ('count', 'confidence', 'accuracy')}
+    draw_bins(right, ReliabilityBins.kept(**kept), 'a model')
+    said = [ax.child_axes[0].get_title() for ax in (left, right)]
+    assert said[0] == said[1] and said[0].endswith('n = 300')
+    plt.close('all')
+
+
+@pytest.mark.parametrize('kept', [([1, 2], [.5], [.5]), ([], [], [])])
+def test_bins_of_a_broken_record_are_refused(kept):
+    with pytest.raises(ValueError, match='one number a bin'): ReliabilityBins.kept(*kept)
