@@ -755,6 +755,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                              'jem_nb.step._norms_kept': ('step.html#_norms_kept', 'jem_nb/step.py'),
                              'jem_nb.step._own_names': ('step.html#_own_names', 'jem_nb/step.py'),
                              'jem_nb.step._permutation': ('step.html#_permutation', 'jem_nb/step.py'),
+                             'jem_nb.step._plain_start': ('step.html#_plain_start', 'jem_nb/step.py'),
                              'jem_nb.step._raise_first': ('step.html#_raise_first', 'jem_nb/step.py'),
                              'jem_nb.step._tight_clamp': ('step.html#_tight_clamp', 'jem_nb/step.py'),
                              'jem_nb.step._total_norm': ('step.html#_total_norm', 'jem_nb/step.py'),

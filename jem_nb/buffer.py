@@ -18,7 +18,7 @@ def uniform_init(
     y:torch.Tensor=None, # classes (n,): ignored, so that all starts have one signature
 )->torch.Tensor: # (n, *d), uniform in [-1,1]
     "x₀ ~ U(−1, 1) per pixel, the start that the paper uses."
-    x = torch.empty(n, *shape, device=generator.device)
+    x = torch.empty(n, *shape, dtype=torch.float32, device=generator.device)
     return x.uniform_(-1, 1, generator=generator)
 
 # %% ../nbs/03_buffer.ipynb #normal-init
@@ -29,7 +29,8 @@ def normal_init(
     y:torch.Tensor=None, # classes (n,): ignored
 )->torch.Tensor: # (n, *d)
     "x₀ ~ N(0, I), the noise at the beginning of a path."
-    return torch.empty(n, *shape, device=generator.device).normal_(generator=generator)
+    x = torch.empty(n, *shape, dtype=torch.float32, device=generator.device)
+    return x.normal_(generator=generator)
 
 # %% ../nbs/03_buffer.ipynb #gaussian-init
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class GaussianInit:
         "mean[y] + chol[y] z, z ~ N(0, I)"
         k, device = len(self.mean), generator.device
         if y is None: y = torch.randint(k, (n,), generator=generator, device=device)
-        z = torch.randn(n, self.mean.shape[1], generator=generator, device=device)
+        z = torch.randn(n, self.mean.shape[1], generator=generator, device=device,
+                        dtype=self.mean.dtype)
         x = torch.empty_like(z)
         for c in y.unique(): x[y == c] = self.mean[c] + z[y == c] @ self.chol[c].T
         return x.reshape(n, *shape)

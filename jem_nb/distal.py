@@ -27,7 +27,8 @@ def _starts(start, generator): # images to begin with
     if generator is None:
         raise ValueError('a start from noise needs a generator: '
                          'pass torch.Generator().manual_seed(…), or images')
-    return torch.rand(tuple(start), generator=generator, device=generator.device) * 2 - 1
+    return torch.rand(tuple(start), generator=generator, device=generator.device,
+                      dtype=torch.float32) * 2 - 1
 
 def _check_distal(model, target, start, conf, generator):
     "Start images and int64 targets, or the reason why not."

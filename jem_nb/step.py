@@ -46,6 +46,15 @@ def architecture(
 
 _KINDS = dict(wrn=WideResNet, resnet=CifarResNet)
 
+@contextmanager
+def _plain_start(seed): # inside: torch's generator at seed, new tensors in float32; then as before
+    dtype = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed) # torch.manual_seed would reseed every GPU
+        torch.set_default_dtype(torch.float32)
+        try: yield
+        finally: torch.set_default_dtype(dtype)
+
 def build_model(
     arch:dict,        # as architecture gives it
     seed:int=0,       # of the first weights
@@ -58,9 +67,7 @@ def build_model(
                          'jem_nb.load reads a saved model, train takes the module as model=')
     kind = _KINDS[arch.get('network', 'wrn')]
     arguments = {k: v for k, v in arch.items() if k != 'network'}
-    first = rng(seed, 'weights').initial_seed()
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(first) # torch.manual_seed would reseed every GPU
+    with _plain_start(rng(seed, 'weights').initial_seed()):
         return EnergyClassifier(kind(**arguments)).to(device)
 
 # %% ../nbs/18_step.ipynb #settled-code

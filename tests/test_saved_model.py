@@ -408,3 +408,19 @@ def test_another_shift_of_the_seeds_reads_the_same_file(model, tmp_path, monkeyp
     kept = model.save(tmp_path / 'kept')
     monkeypatch.setenv('JEM_NB_SEED_SHIFT', '1')
     load_model(kept, network=small())
+
+
+@pytest.fixture
+def float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_a_model_answers_where_float64_is_the_default(data, float64_by_default):
+    model = jem_nb.load('digits')
+    part = data['test'].take(5)
+    assert model.predict(part.x, reject=None).label and model.sample(3, 2, 2).shape[0] == 2
+    torch.set_default_dtype(torch.float32)
+    again = jem_nb.load('digits').logits(part)
+    torch.testing.assert_close(model.logits(part), again)
