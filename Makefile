@@ -30,7 +30,7 @@ book: $(STAMP) ## the same, with every notebook executed anew
 test: $(STAMP) ## set up, then every check, notebook and test; ends with "N passed, N failed"
 	@MPLBACKEND=agg "$(PY)" scripts/gate.py
 
-clients: $(STAMP) ## other people's tools on a model of ours, in .venv too: two pages in a browser, torchebm, torch-fidelity, mlflow, wandb, a hub
+clients: $(STAMP) ## other people's tools on a model of ours, in .venv too: two pages in a browser, torchebm, torch-fidelity, AutoAttack, mlflow, wandb, a hub
 	@"$(PY)" -m pip install --quiet -e '.[clients]'
 	@"$(PY)" -m pytest -q -rs tests/clients
 
