@@ -313,7 +313,8 @@ def measure_robustness(
     attack_steps:int=BUDGET['attack_steps'],
     norms=('linf', 'l2'),
     eps=BUDGET['eps'],        # {norm: grid}, [0,1] pixel units
-)->dict: # {norm: {refinement steps: {eps, accuracy}}} and the budgets
+    restarts:int=1,           # of each attack
+)->dict: # {norm: {refinement steps: {eps, accuracy, kept}}} and the budgets
     "Accuracy of the model refined by each number of steps (Fig 5 of arXiv:1912.03263)."
     part, device = test.take(n), device_of(model)
     x, y = part.unit().to(device), part.y.to(device)
@@ -325,13 +326,15 @@ def measure_robustness(
         attackers = [refined(0)]
         if k: attackers += [refined(k, 'straight_through'), refined(k)]
         g = rng(seed, 'attack', norm, k, device=device)
-        c = robust_accuracy(refined(k), x, y, eps[norm], norm, attackers=attackers, batch_size=n,
-                            n_steps=attack_steps, loss='margin', generator=g)
-        return dict(eps=list(eps[norm]), accuracy=c.accuracy.tolist())
+        c = robust_accuracy(refined(k), x, y, eps[norm], norm, attackers=attackers,
+                            batch_size=min(n, 256), n_steps=attack_steps, restarts=restarts,
+                            loss='margin', generator=g)
+        kept = [to_hex(standing.cpu()) for standing in c.robust] # which images, at each ε
+        return dict(eps=list(eps[norm]), accuracy=c.accuracy.tolist(), kept=kept)
 
     who = 'unrolled, straight-through, unrefined: all must be withstood'
     walk = {name: getattr(cfg, name) for name in SAMPLER}
-    budgets = dict(n=n, attack_steps=attack_steps, loss='margin')
+    budgets = dict(n=len(x), attack_steps=attack_steps, restarts=restarts, loss='margin')
     out = dict(budgets, attackers=who, sampler=walk)
     for norm in norms: out[norm] = {str(k): curve(norm, k) for k in refine}
     return out

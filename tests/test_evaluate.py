@@ -7,7 +7,8 @@ import torch
 from jem_nb.checkpoint import load_checkpoint
 from jem_nb.config import Config
 from jem_nb.data import ImageSet, load
-from jem_nb.evaluate import evaluate_model, fresh_samples, histograms, measure_robustness
+from jem_nb.evaluate import (evaluate_model, fresh_samples, from_hex, histograms,
+                             measure_robustness)
 from jem_nb.evaluate import class_samples, measure_lowered, measure_samples
 from jem_nb.refinement import SAMPLER
 from jem_nb.train import load_pretrained, load_weights, weights_file
@@ -136,3 +137,15 @@ def test_no_impossible_background_is_preferred(name):
     images = ImageSet(x, labels, about['config']['dataset'], 'test', tuple('0123456789'))
     assert (x == 0).float().mean() > .2
     assert measure_lowered(model, images, .15)['shift'] > 0
+
+
+def test_bits_say_which_images_stand(jem):
+    "The kept bits are the accuracy, and an image that fell at one ε stays down at the next."
+    out = measure_robustness(*jem, refine=(0,), n=20, attack_steps=3, norms=('l2',),
+                             eps=dict(l2=(0., .5, .7)), restarts=2)
+    of, n = out['l2']['0'], out['n']
+    kept = [from_hex(text, n) for text in of['kept']]
+    shares = torch.stack(kept).float().mean(1)
+    assert torch.allclose(shares, torch.tensor(of['accuracy']))
+    assert 0 < kept[-1].sum() < kept[0].sum()
+    assert not (kept[1] & ~kept[0]).any() and not (kept[2] & ~kept[1]).any()
