@@ -22,6 +22,7 @@ from .evaluate import (
 from .precision import choose, uncrowded
 from .results import (
     append_record, check_record, model_table, project_data, read_records, robust_at)
+from .step import needs_samples
 from .train import (
     FolderInUse, add_train_options, load_pretrained, load_weights, plain_warnings, pretrained_names,
     progress_bar, provenance, run_from_options, say_result, slim_weights, train, write_json)
@@ -136,6 +137,8 @@ def cmd_sample(
     "jem_nb sample. Raises `ValueError` for a class that the model does not have."
     device = a.device or 'cpu'
     model, chains, cfg, _ = open_model(a.which, device)
+    if not needs_samples(cfg) and not cfg.match_weight:
+        raise ValueError(f'{a.which} is a plain classifier: it was not trained to draw images')
     net = model.model
     k = net.class_output.out_features
     classes = a.classes or list(range(k))
@@ -445,7 +448,8 @@ def _add_records_options(q):
                    help=f'which models (default: {", ".join(SEEDS)} at digits, '
                    f'else {", ".join(SEEDS_LONG)})')
     q.add_argument('--seeds', nargs='+', type=int, default=None,
-                   help=f'which seeds (default: the first {SEEDS})')
+                   help='which seeds (default: at digits the first three, of the JEM and the matched '
+                        'model ten; elsewhere the first)')
     q.add_argument('--refine', nargs='+', type=int, default=None, metavar='STEPS',
                    help='refinement steps that are attacked; many take hours on larger images '
                         f'(default: {" ".join(map(str, BUDGET["refine"]))})')
@@ -487,7 +491,7 @@ def main(
     argv=None, # words after jem_nb; default: those of this process
     commands=COMMANDS, # as COMMANDS
 )->int:        # exit status: 0, 1 diverged, 2 bad input, 130 stopped
-    "The console script `jem_nb`, and `python -m jem_nb.cli`."
+    "`python -m jem_nb.cli`; the console script `jem_nb` adds to it (`59_terminal`)."
     a = parser(commands).parse_args(argv)
     try:
         with plain_warnings(): return a.fn(a)

@@ -157,7 +157,7 @@ class EnergyClassifier(nn.Module):
     Bad x or logits: TypeError, ValueError."""
     def __init__(self,
         model:nn.Module, # returns logits (n,k) for a float x (n,*d)
-        check:bool=True, # look at values on each call (NaN, inf, range of y): one wait
+        check:bool=True, # look at values on each call (NaN, inf; range of y): a wait each
     ):
         super().__init__()
         if not isinstance(model, nn.Module):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import torch
 from torch import nn
-from .config import Config, preset
+from .config import Config, check_names, preset
 from .checkpoint import newest_checkpoint
 from .data import fingerprint
 from .distributed import Processes
@@ -43,7 +43,8 @@ def suggest(
     trained:bool=False,  # whether the network is a trained classifier already
     **changes,           # fields of Config to set differently
 )->Config:
-    "The recipe for a JEM on these images. Raises `TypeError` or `ValueError` as Config does."
+    "The recipe for a JEM on these images. Raises `ValueError` as `preset` does."
+    check_names(changes)
     images = data['train']
     cfg = preset('mnist_14' if data.channels == 1 else 'cifar100_16')
     batch = _batch_size(len(images), cfg.batch_size)
@@ -118,7 +119,7 @@ def _fastest(state, cfg, images, n, p): # seconds of a step, the fastest of n
     return min(taken)
 
 def dry_run(
-    net,            # as for fit; it is copied, not changed
+    net,            # as for fit, with its units and output as an OwnNetwork; it is copied
     data:Splits,    # as for fit
     cfg:Config,     # the recipe
     n_steps:int=3,  # steps of each kind that are timed
@@ -201,6 +202,7 @@ def _planned(own, data, cfg, folder, minutes, device): # → the recipe, the cos
 
 # %% ../nbs/55_fitting.ipynb #recipe-of
 def _recipe_of(recipe, data, own, trained, changes): # a Config
+    check_names(changes)
     if recipe is None: return suggest(data, own, trained, **changes)
     cfg = preset(recipe) if isinstance(recipe, str) else recipe
     return dataclasses.replace(cfg, **{'dataset': data['train'].name, **changes})

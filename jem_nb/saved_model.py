@@ -39,7 +39,9 @@ except ImportError: ModelHubMixin = object
 # %% ../nbs/54_saved_model.ipynb #images
 def _is_one(x, channels): # whether x is one image rather than several
     if isinstance(x, (list, tuple, ImageSet)): return False
-    if isinstance(x, Tensor): return x.ndim == 2 or x.ndim == 3 and len(x) in (1, 3)
+    if isinstance(x, Tensor): # three grey floats are three images, bytes may have any channels
+        channels = (1, 3) if x.dtype == torch.uint8 else (channels,)
+        return x.ndim == 2 or x.ndim == 3 and len(x) in channels
     if isinstance(x, np.ndarray):
         if x.dtype != np.uint8: return _is_one(torch.as_tensor(x), channels)
         return x.ndim == 2 or x.ndim == 3 and (channels == 3 or x.shape[-1] in (1, 3, 4))
@@ -156,7 +158,8 @@ class _Walks:
         classes = self.about['classes']
         if label in classes: return classes.index(label)
         if isinstance(label, int) and 0 <= label < len(classes): return label
-        raise ValueError(f'no class {label!r}: there are {", ".join(classes)}')
+        raise ValueError(f'no class {label!r}: there are {", ".join(map(repr, classes))}, '
+                         f'and as numbers 0 to {len(classes) - 1}')
 
     @torch.inference_mode(False) # a caller may have switched gradients off
     def sample(self,

@@ -120,11 +120,14 @@ def sgld_trace(
     x:torch.Tensor,  # start, (n, *d)
     n_steps:int,     # K, a multiple of every
     every:int,       # steps between states kept
-    **kwargs,        # passed to sgld; one generator serves the whole walk
+    **kwargs,        # passed to sgld, but no step_end; one generator serves the whole walk
 )->torch.Tensor:     # (1 + n_steps/every, n, *d): the start and every kept state
-    "A chain with its history. Raises `ValueError` unless `every` divides `n_steps`."
+    "A chain with its history. Raises `ValueError` for `step_end` and if `every` does not divide."
     if every < 1 or n_steps % every:
         raise ValueError(f'every={every} must be at least 1 and divide n_steps={n_steps}')
+    if kwargs.get('step_end', 1.) != 1.:
+        raise ValueError('step_end shrinks the steps over one call of sgld, and a trace makes '
+                         'several: leave it out')
     states = [x.detach()]
     for _ in range(n_steps // every): states.append(sgld(model, states[-1], every, **kwargs))
     return torch.stack(states)

@@ -223,6 +223,9 @@ def cmd_sample_any(
     model = _opened(a)
     if model.about['arch'].get('network') != 'own': return cmd_sample(a)
     if a.n < 1: raise ValueError(f'--n {a.n}: one sample a class at least is wanted')
+    if a.precision != 'auto':
+        raise ValueError('--precision is for the networks of this package, not for your own: '
+                         'leave it out')
     classes = a.classes or range(len(model.classes))
     x = torch.cat([model.sample(c, a.n, a.steps, a.seed) for c in classes])
     save_rows(x, len(classes), a.n, a.out)

@@ -100,7 +100,7 @@ def _complete(meta, tensors, state): # with what former versions did not write y
     missing = {*_KEPT, 'guard', 'optimizer'} - set(meta)
     if state.buffer is not None: missing |= {'buffer'} - set(tensors)
     if missing: raise CheckpointError(f'the checkpoint lacks {", ".join(sorted(missing))}: use the '
-                                      'one before it, or --resume never')
+                                      'one before it, or another folder')
     return meta
 
 def restore_state_(
@@ -115,7 +115,7 @@ def restore_state_(
     if other := _other_fields(cfg, meta['config']):
         made_with = ', '.join(f'{k}={v!r}' for k, v in other.items())
         raise CheckpointError(f'the checkpoint was made with {made_with}: '
-                              'use those, another folder, or --resume never')
+                              'use those, or another folder')
     _check_images(state, meta)
     meta = _complete(meta, tensors, state)
     _load_network_(state, tensors)
@@ -178,7 +178,8 @@ def graceful():
 
 # %% ../nbs/19_train.ipynb #lock
 def _refused(e, folder, what): # an OSError that says what to do
-    said = f'the folder of the run cannot be {what} ({e.strerror}): choose another with --out'
+    said = (f'the folder of the run cannot be {what} ({e.strerror}): '
+            'choose another: --out, or folder= of fit')
     return OSError(e.errno, said, str(folder))
 
 class FolderInUse(CheckpointError):
@@ -214,7 +215,8 @@ def only_run(
 
 # %% ../nbs/19_train.ipynb #roll-back-code
 ADVICE = (
-    'What helps most often: chains that start near the data (--init informative), '
+    'What helps most often (--field of the command line, field= in Python): chains that start '
+    'near the data (--init informative), '
     '--energy-l2 0.1, more SGLD steps (--n-steps). What helps some runs: a much lower learning '
     'rate, a much smaller --px-weight, more data noise, clamps with room for that noise '
     '(--grad-clamp 1, and --state-clamp at 1 + 4 * data_noise). 40_stability compares them')
@@ -721,7 +723,8 @@ def add_train_options(
     p.add_argument('--model', default='jem', choices=list(MODELS),
                    help='what to train, as a change to the recipe (default: jem)')
     p.add_argument('--out', default=None,
-                   help='folder of the run (default: data/runs/PRESET-MODEL-seedN)')
+                   help='folder of the run (default: data/runs/PRESET-MODEL-seedN, '
+                        'below the working directory)')
     p.add_argument('--resume', default='auto', choices=('auto', 'never'),
                    help='go on from the newest checkpoint in the folder, or refuse one')
     p.add_argument('--device', default=None,
@@ -738,12 +741,20 @@ def _recipe_asked_for(args, splits): # of a command line; for images of its own 
         return dataclasses.replace(cfg, **{**given_options(args), 'dataset': images.name})
     return dataclasses.replace(config_from_options(args, args.model), dataset=images.name)
 
+def _check_heard(args, cfg): # options that were given, and that the model decides
+    for k, v in given_options(args).items():
+        now = getattr(cfg, k)
+        if now == v or k == 'dataset' or (args.model, k) == ('direct', 'px_weight'): continue
+        raise ValueError(f'--{k.replace("_", "-")} {v}: the model {args.model} sets it to {now}; '
+                         'leave it out, or train another --model')
+
 def run_from_options(
     args:argparse.Namespace, # of a parser that add_train_options prepared
     splits:dict=None,        # {'train', 'valid'} ImageSets; default: those of the recipe
 )->dict:                     # the record
     "Train as the command line asks; the record names preset and model."
     cfg, of = _recipe_asked_for(args, splits), args.preset
+    _check_heard(args, cfg)
     if splits: of = cfg.dataset
     folder = Path(args.out or f'data/runs/{of}-{args.model}-seed{cfg.seed}')
     record = train(cfg, folder, args.resume, device=args.device, splits=splits)

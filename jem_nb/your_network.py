@@ -199,9 +199,10 @@ def _tried(net, x, images): # logits of x, or a ValueError that says what is wro
         raise ValueError(f'the network fails on images of {size} '
                          f'({type(e).__name__}: {e}); is output= right?') from e
     if not isinstance(found, Tensor):
-        keys = ', '.join(map(str, found)) if hasattr(found, 'keys') else type(found).__name__
-        raise ValueError(f'the network returns {keys}, not a tensor of logits: say where they '
-                         "are, such as output='logits' or output=0")
+        what = f'a value of type {type(found).__name__}'
+        if hasattr(found, 'keys'): what += f' with {", ".join(map(str, found))}'
+        raise ValueError(f'the network returns {what}, not a tensor: say where the logits are, '
+                         "such as output='logits' or output=0")
     return found
 
 def _has(net, kinds): return any(isinstance(m, kinds) for m in net.modules())

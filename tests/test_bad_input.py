@@ -200,7 +200,7 @@ def test_no_folder_can_be_made(tmp_path, capsys):
     "A folder that cannot be made: one line with the remedy."
     file = tmp_path / 'file'
     file.write_text('')
-    parts = [str(file), 'choose another with --out']
+    parts = [str(file), 'choose another: --out, or folder= of fit']
     words = ['train', *SMALL, '--out', str(file / 'run')]
     has_remedy(refused(words, capsys, parts, tmp_path / 'none'))
 

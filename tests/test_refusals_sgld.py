@@ -36,3 +36,8 @@ def test_chains(case):
 def test_traces(every):
     with pytest.raises(ValueError, match=f'every={every} must be at least 1 and divide n_steps=10'):
         sgld_trace(NET, X, 10, every)
+
+
+def test_a_trace_of_steps_that_shrink():
+    with pytest.raises(ValueError, match='step_end shrinks the steps over one call'):
+        sgld_trace(NET, X, 10, 5, step_end=.1)

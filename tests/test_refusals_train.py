@@ -64,7 +64,7 @@ CASES = { # what is done, the exception, what is said
     'another network': (load_wider, CheckpointError, 'does not fit the network that it names'),
     'unknown model': (lambda r: load_pretrained('imagenet'), ValueError, 'no pretrained model'),
     'two runs in a folder': (lock_twice, CheckpointError, 'another run is writing'),
-    'folder in a file': (lock_a_file, OSError, 'choose another with --out'),
+    'folder in a file': (lock_a_file, OSError, 'choose another: --out, or folder= of fit'),
 }
 
 

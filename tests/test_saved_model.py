@@ -124,6 +124,8 @@ def test_one_image_in_many_forms(model, data, tmp_path):
         assert model.predict(form).energy == pytest.approx(wanted.energy, abs=1e-5)
     for several in ([file] * 3, [array] * 3, torch.stack([x] * 3), data['test'].take(3)):
         assert len(model.predict(several).label) == 3
+    grey = data['test'].unit()[:3, 0] # three images without an axis of channels
+    assert model.predict(grey, None).label == model.predict(grey[:, None], None).label
 
 
 def test_any_size(model):
@@ -173,6 +175,12 @@ def test_without_validation_scores(data):
     assert len(shipped.calibrate(data['valid']).scores['log_p_x']) == len(data['valid'])
 
 
+def test_a_misspelt_field_is_named(data):
+    for call in (lambda: jem_nb.fit(small(), data, px_weigth=1.),
+                 lambda: suggest(data, px_weigth=1.)):
+        with pytest.raises(ValueError, match='did you mean px_weight'): call()
+
+
 def test_a_plain_classifier_does_not_draw():
     with pytest.raises(ValueError, match='plain classifier: it was not trained to draw'):
         jem_nb.load('digits_baseline').sample('3')
@@ -182,7 +190,7 @@ def test_classes_by_name_and_number(model):
     assert model.sample('3', 2, steps=1).shape == (2, 1, 8, 8)
     assert torch.equal(model.sample(3, steps=1), model.sample('3', steps=1))
     assert len(model.sample(None, 2, steps=1)) == 20
-    with pytest.raises(ValueError, match="no class 'cat': there are 0, 1"): model.sample('cat')
+    with pytest.raises(ValueError, match="no class 'cat': there are '0', '1'"): model.sample('cat')
 
 
 def test_measures(model, data):
@@ -241,7 +249,7 @@ def test_suggestions(data):
         assert suggest(some, px_weight=0., energy_l2=.2).energy_l2 == .2
     grey = suggest(data, batch_norm)
     assert (grey.px_weight, grey.step_size) == (suggest(data).px_weight, suggest(data).step_size)
-    with pytest.raises(TypeError): suggest(data, no_such_field=1)
+    with pytest.raises(ValueError, match='no option'): suggest(data, no_such_field=1)
 
 
 def test_minutes(data, tmp_path):

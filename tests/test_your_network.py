@@ -118,8 +118,8 @@ def test_logits_that_are_elsewhere(colour):
 
 
 REFUSED = dict(
-    dict=(Dict, r'returns logits, features, not a tensor.*output='),
-    object=(Object, r'returns Output, not a tensor'),
+    dict=(Dict, r'returns a value of type \w+ with logits, features, not a tensor.*output='),
+    object=(Object, r'returns a value of type Output, not a tensor'),
     cut=(Cut, 'do not depend on x through autograd'),
     classes=(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 7)),
              r'gives \(2, 7\).*num_classes=3'),
