@@ -138,7 +138,7 @@ def cmd_sample(
     device = a.device or 'cpu'
     model, chains, cfg, _ = open_model(a.which, device)
     if not needs_samples(cfg) and not cfg.match_weight:
-        raise ValueError(f'{a.which} is a plain classifier: it was not trained to draw images')
+        raise ValueError(f'{a.which} is a plain classifier: it was not trained to draw')
     net = model.model
     k = net.class_output.out_features
     classes = a.classes or list(range(k))
@@ -448,8 +448,8 @@ def _add_records_options(q):
                    help=f'which models (default: {", ".join(SEEDS)} at digits, '
                    f'else {", ".join(SEEDS_LONG)})')
     q.add_argument('--seeds', nargs='+', type=int, default=None,
-                   help='which seeds (default: at digits the first three, of the JEM and the matched '
-                        'model ten; elsewhere the first)')
+                   help='which seeds (default: at digits the first three, of the JEM and the '
+                        'matched model ten; elsewhere the first)')
     q.add_argument('--refine', nargs='+', type=int, default=None, metavar='STEPS',
                    help='refinement steps that are attacked; many take hours on larger images '
                         f'(default: {" ".join(map(str, BUDGET["refine"]))})')

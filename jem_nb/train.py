@@ -741,6 +741,7 @@ def _recipe_asked_for(args, splits): # of a command line; for images of its own 
         return dataclasses.replace(cfg, **{**given_options(args), 'dataset': images.name})
     return dataclasses.replace(config_from_options(args, args.model), dataset=images.name)
 
+# %% ../nbs/19_train.ipynb #run-from-options-2
 def _check_heard(args, cfg): # options that were given, and that the model decides
     for k, v in given_options(args).items():
         now = getattr(cfg, k)

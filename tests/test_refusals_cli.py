@@ -11,11 +11,13 @@ CASES = { # the words of the command, what is said
     'no samples': (['sample', 'RUN', '--n', '0'], '--n 0: one sample a class at least'),
     'neither run nor name': (['eval', 'nothing'], 'neither the folder of a finished run'),
     'no model in the folder': (['eval', 'EMPTY'], 'neither the folder of a finished run'),
-    'plain classifier': (['sample', 'digits_baseline'], 'a plain classifier: it was not trained'),
-    'what the model decides': (['train', '--model', 'baseline', '--px-weight', '.5', '--out', 'NEW'],
-                               '--px-weight 0.5: the model baseline sets it to 0.0'),
-    'depth of another network': (['train', '--model', 'resnet110', '--depth', '56', '--out', 'NEW'],
-                                 '--depth 56: the model resnet110 sets it to 110'),
+    'plain classifier': (['sample', 'digits_baseline'], 'it was not trained to draw'),
+    'what the model decides': (
+        ['train', '--model', 'baseline', '--px-weight', '.5', '--out', 'NEW'],
+        '--px-weight 0.5: the model baseline sets it to 0.0'),
+    'depth of another network': (
+        ['train', '--model', 'resnet110', '--depth', '56', '--out', 'NEW'],
+        '--depth 56: the model resnet110 sets it to 110'),
     'no steps': (['train', '--n-steps', '0', '--out', 'NEW'], 'px_weight=0'),
 }
 
