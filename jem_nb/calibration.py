@@ -317,7 +317,7 @@ def fit_offsets(
     logits:Tensor, # f(x) on validation images, (n, k)
     y:Tensor,      # their labels, (n,); every class must occur
 )->tuple:          # T > 0; b (k,), mean 0; use (logits / T + b).softmax(1) on test images
-    "The T and the offsets that minimise the NLL together. ValueError where none are finite."
+    "The T and the offsets that minimise the NLL together. ValueError without such a T > 0."
     logits, y = _check_logits(logits, y)
     k = logits.shape[1]
     counts = y.bincount(minlength=k)
@@ -336,6 +336,9 @@ def fit_offsets(
     found = _optimize.minimize(loss, start, jac=True, method='BFGS',
                               options=dict(gtol=1e-7, maxiter=1000))
     beta, b = found.x[0] / scale.item(), torch.from_numpy(found.x[1:])
+    if beta <= 1e-6 and abs(found.jac).max() <= 1e-4:
+        raise ValueError('the logits favour wrong labels on average: no temperature above 0 is the '
+                         'best')
     if abs(found.jac).max() > 1e-4 or not 1e-6 < beta < 1e6 or found.fun < 1e-6:
         raise ValueError('the NLL has no finite minimum: with a number for each class every '
                          'label is the largest; use more validation images')

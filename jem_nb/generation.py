@@ -115,7 +115,7 @@ def frechet_interval(
     generator:Generator,        # of the draws
 )->tuple:                       # its two ends, >= 0
     """Basic bootstrap interval of the Fréchet distance between the two distributions, which the
-    measured value exceeds by the floor. Raises as `frechet_distance` does."""
+    measured value exceeds by the floor; for n well above d. Raises as `frechet_distance`."""
     real, fake, _ = _pair(feats_real, feats_fake)
     def again(x): return x[torch.randint(len(x), (len(x),), generator=generator)]
     with warnings.catch_warnings():

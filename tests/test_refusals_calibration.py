@@ -61,3 +61,10 @@ def test_offsets():
     with pytest.raises(ValueError, match='no finite minimum'):
         fit_offsets(tensor([[5., 1.], [4., 1.], [3., 1.], [2., 1.]]), tensor([0, 0, 1, 1]))
     with pytest.raises(ValueError, match='NaN'): fit_offsets(tensor([[NAN, 1.]]), tensor([1]))
+
+
+def test_offsets_of_logits_that_mislead():
+    "Both labels occur on either side, the wrong one more often: the best slope is below 0."
+    logits = tensor([[2., 0.], [2., 0.], [2., 0.], [0., 2.], [0., 2.], [0., 2.]])
+    with pytest.raises(ValueError, match='favour wrong labels on average'):
+        fit_offsets(logits, tensor([1, 1, 0, 0, 0, 1]))
