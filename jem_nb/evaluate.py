@@ -256,7 +256,8 @@ def judge(
 
 def _frechet(real, fake): # a record; with an interval where there are samples enough
     out = frechet_distance(real, fake).record()
-    if 10 * out['d'] > min(out['n_real'], out['n_fake']): return out # 22: n well above d
+    enough = min(out['n_real'], out['n_fake']) >= 10 * out['d'] # as 22 has it
+    if not enough: return out
     return out | dict(interval=frechet_interval(real, fake, generator=rng(0, 'frechet')))
 
 def judge_samples(
