@@ -215,8 +215,8 @@ def class_samples(
     autocast:torch.dtype=None, # the network's type in the chain; None: that of the weights
     free:bool=False,  # walk on E(x) instead, whatever the classes
 )->torch.Tensor:      # (n, c, h, w), data units, clamped to [-1,1]
-    """Ends of chains on E(x,y) from fresh noise, as samples of a class. With init='flow' the noise first
-    descends the matched energy; where nothing but that was trained, its end is the sample."""
+    """Ends of chains on E(x,y) from fresh noise, as samples of a class. With init='flow' the noise
+    first descends the matched energy; where nothing but that was trained, its end is the sample."""
     g = rng(seed, 'class-samples', device=y.device)
     if x0 is None and cfg.init == 'flow':
         x0 = descend(model, cfg, normal_init(len(y), shape, g), y, autocast)
