@@ -389,7 +389,9 @@ def chain_starts(
     "Where the chains of a recipe start."
     if cfg.init == 'flow': return normal_init
     if cfg.init == 'uniform': return uniform_init
-    seen = images.take(_at_most(_MOST_FITTED, (images.y >= 0).nonzero()[:, 0]))
+    known = labelled_indices(cfg, images) # no label that cross-entropy may not see
+    if known is None: known = torch.arange(len(images))
+    seen = images.take(_at_most(_MOST_FITTED, known))
     init = fit_gaussian_init(seen.unit(), seen.y, len(images.classes))
     init = init.to(device)
     return MixedInit(uniform_init, init) if cfg.init == 'mixed' else init

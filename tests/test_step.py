@@ -12,7 +12,8 @@ from jem_nb.data import load
 from jem_nb.distributed import Processes
 from jem_nb.sgld import sgld
 from jem_nb.wrn import CifarResNet, ResNet110
-from jem_nb.step import (architecture, batch_indices, build_model, endless_indices, eval_model,
+from jem_nb.step import (architecture, batch_indices, build_model, chain_starts,
+    endless_indices, eval_model,
     backward_, batch_logits, draw_batch, labelled_indices, path_batch, real_batch, reason_to_stop,
     settled, sharpen_, start_chains_, start_state, train_step, walk_chains)
 
@@ -213,6 +214,19 @@ def test_few_labels(images):
 
 
 # ---- chains ----
+
+@pytest.mark.parametrize('init', ['informative', 'mixed'])
+def test_starts_see_no_hidden_label(images, init):
+    "With few labels the Gaussians of a start are fitted to the labelled images alone."
+    cfg = changed(separate_batches=True, labels_per_class=4, init=init)
+    kept = labelled_indices(cfg, images)
+    hidden = torch.full_like(images.y, -1)
+    hidden[kept] = images.y[kept]
+    def starts(y): # of fifty chains, where these labels are at hand
+        start = chain_starts(cfg, dataclasses.replace(images, y=y))
+        return start(50, images.x.shape[1:], rng(0, 'starts'))
+    assert torch.equal(starts(images.y), starts(hidden))
+
 
 def test_log_p_x_sees_plain_images(images):
     "With px_augment=False cross-entropy alone sees noise, in a baseline too."
