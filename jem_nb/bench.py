@@ -21,12 +21,12 @@ import jem_nb
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, project_data
 from .config import Config, OneLineParser, preset, recipe, rng
 from .data import ImageSet, load
 from .precision import choose
 from .distributed import Processes, give_back_memory, keep_memory
-from .results import Table, append_record, check_record, project_data, value_at
+from .results import Table, append_record, check_record, value_at
 from .sgld import frozen, sgld
 from .step import real_batch, settled, start_state, train_step
 from .train import provenance, write_json

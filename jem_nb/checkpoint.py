@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'atomic_write', 'save_checkpoint', 'CheckpointError', 'load_checkpoint', 'pack_optimizer',
-           'unpack_optimizer', 'checkpoints', 'newest_checkpoint', 'prune_checkpoints', 'read_released']
+           'unpack_optimizer', 'checkpoints', 'newest_checkpoint', 'prune_checkpoints', 'project_data', 'read_released']
 
 # %% ../nbs/16_checkpoint.ipynb #imports
 import contextlib
@@ -182,6 +182,17 @@ def prune_checkpoints(
 ):
     "Delete all but the newest checkpoints."
     for f in checkpoints(folder)[:-keep]: f.unlink(missing_ok=True)
+
+# %% ../nbs/16_checkpoint.ipynb #where
+def _is_checkout(folder):
+    return (folder / 'data' / 'README.md').is_file() and (folder / 'settings.ini').is_file()
+
+def project_data(
+)->Path: # data/ of the checkout around the working directory, else of the working directory
+    "The folder with records and runs."
+    cwd = Path.cwd()
+    return next((p for p in (cwd, *cwd.parents) if _is_checkout(p)), cwd) / 'data'
+
 
 # %% ../nbs/16_checkpoint.ipynb #released
 def _read_pickle(path): # what it holds, tensors and plain containers only

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import jem_nb
 from .bench import add_bench_options, bench_main
-from .checkpoint import CheckpointError, checkpoints
+from .checkpoint import CheckpointError, checkpoints, project_data
 from .config import (
     MODELS, Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
 from .data import SETS, fingerprint, load, said_set, show_images, to_uint8
@@ -21,7 +21,7 @@ from .evaluate import (
     BUDGET, PARTS, class_samples, evaluate_model, fresh_samples, sampler_steps)
 from .precision import choose, uncrowded
 from .results import (
-    append_record, check_record, model_table, project_data, read_records, robust_at)
+    append_record, check_record, model_table, read_records, robust_at)
 from .step import needs_samples
 from .train import (
     FolderInUse, add_train_options, load_pretrained, load_weights, plain_warnings, pretrained_names,

@@ -19,10 +19,9 @@ from pathlib import Path
 import torch
 from torch import nn
 from .config import Config, check_names, preset
-from .checkpoint import newest_checkpoint
+from .checkpoint import newest_checkpoint, project_data
 from .data import fingerprint
 from .distributed import Processes
-from .results import project_data
 from .step import check_data, needs_samples, settled, start_state, train_step
 from .train import ADVICE, train
 from .your_data import Splits, from_folder

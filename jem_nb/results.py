@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['STATUSES', 'dig', 'LOOKS', 'PAPER', 'LIVE', 'SHIPPED', 'SCORES', 'COLUMNS', 'ACCURACY', 'ECE', 'FRECHET',
            'FRECHET_FEATURES', 'OUTSIDE', 'ROBUST', 'FIVE', 'FLAGSHIP', 'BALANCE', 'OF_FLAGSHIP', 'ALL_FIGURES',
-           'NORMS', 'LARGER', 'project_data', 'check_record', 'append_record', 'made_record', 'read_records',
-           'live_record', 'select', 'value_at', 'robust_at', 'energy_gap', 'energy_sd', 'gap_in_sd', 'Cell',
-           'over_seeds', 'Paired', 'mcnemar', 'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel',
-           'book_models', 'Figure', 'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block',
-           'render_readme', 'main']
+           'NORMS', 'LARGER', 'check_record', 'append_record', 'made_record', 'read_records', 'live_record', 'select',
+           'value_at', 'robust_at', 'energy_gap', 'energy_sd', 'gap_in_sd', 'Cell', 'over_seeds', 'Paired', 'mcnemar',
+           'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel', 'book_models', 'Figure',
+           'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block', 'render_readme', 'main']
 
 # %% ../nbs/20_results.ipynb #imports
 import argparse
@@ -24,6 +23,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 import torch
+from .checkpoint import project_data
 from .config import ARITHMETIC, WATCHED, Config
 from .step import needs_samples
 from .train import load_pretrained, load_weights, provenance, write_json
@@ -35,15 +35,6 @@ _NEEDED = (
     'started', 'commit', 'torch', 'device', 'wall_seconds',         # when, with what, where
     'status', 'n_eval', 'metrics',                                  # what came of it
 )
-
-def _is_checkout(folder):
-    return (folder / 'data' / 'README.md').is_file() and (folder / 'settings.ini').is_file()
-
-def project_data(
-)->Path: # data/ of the checkout around the working directory, else of the working directory
-    "The folder with records and runs."
-    cwd = Path.cwd()
-    return next((p for p in (cwd, *cwd.parents) if _is_checkout(p)), cwd) / 'data'
 
 def check_record(
     record:dict, # of one run

@@ -22,9 +22,9 @@ from .config import (ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED
     config_from_options, given_options, matched, preset, seed_shift)
 from .data import ImageSet, fingerprint, load, said_set, to_uint8, to_unit
 from .buffer import join_shards, take_shard
-from jem_nb.checkpoint import (CheckpointError, atomic_write, checkpoints, load_checkpoint,
-    newest_checkpoint, pack_optimizer, prune_checkpoints, read_released, save_checkpoint,
-    unpack_optimizer)
+from .checkpoint import (CheckpointError, atomic_write, checkpoints, load_checkpoint,
+    newest_checkpoint, pack_optimizer, project_data, prune_checkpoints, read_released,
+    save_checkpoint, unpack_optimizer)
 from .distributed import Processes, give_back_memory, keep_memory, processes
 from .step import (Guard, RunState, accuracy, build_model, check_data,
     eval_model, is_healthy, make_optimizer, n_chains, needs_samples, reason_for_alarm_, settled,
@@ -723,8 +723,8 @@ def add_train_options(
     p.add_argument('--model', default='jem', choices=list(MODELS),
                    help='what to train, as a change to the recipe (default: jem)')
     p.add_argument('--out', default=None,
-                   help='folder of the run (default: data/runs/PRESET-MODEL-seedN, '
-                        'below the working directory)')
+                   help='folder of the run (default: data/runs/PRESET-MODEL-seedN of the '
+                        'checkout around the working directory, or of that directory)')
     p.add_argument('--resume', default='auto', choices=('auto', 'never'),
                    help='go on from the newest checkpoint in the folder, or refuse one')
     p.add_argument('--device', default=None,
@@ -757,7 +757,7 @@ def run_from_options(
     cfg, of = _recipe_asked_for(args, splits), args.preset
     _check_heard(args, cfg)
     if splits: of = cfg.dataset
-    folder = Path(args.out or f'data/runs/{of}-{args.model}-seed{cfg.seed}')
+    folder = Path(args.out or project_data() / 'runs' / f'{of}-{args.model}-seed{cfg.seed}')
     record = train(cfg, folder, args.resume, device=args.device, splits=splits)
     record = dict(record, preset=args.preset, model=args.model)
     if _is_first(): write_json(folder / 'record.json', record)
