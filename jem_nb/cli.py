@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LIVE', 'LIVE_ROWS', 'SEEDS', 'SEEDS_LONG', 'SHIPPED_MODELS', 'MEASURED', 'CARDS', 'LIMITS', 'COMMANDS', 'open_model',
-           'check_images', 'measured', 'cmd_train', 'cmd_eval', 'starts', 'save_rows', 'cmd_sample', 'make_run',
-           'cmd_live', 'card', 'ship', 'cmd_records', 'recorded_model', 'list_runs', 'cmd_runs', 'parser', 'main']
+           'check_images', 'measured', 'cmd_train', 'cmd_eval', 'starts', 'check_picture', 'save_rows', 'cmd_sample',
+           'make_run', 'cmd_live', 'card', 'ship', 'cmd_records', 'recorded_model', 'list_runs', 'cmd_runs', 'parser',
+           'main']
 
 # %% ../nbs/29_cli.ipynb #imports
 import argparse, hashlib, json, shutil, sys
@@ -16,7 +17,8 @@ from .bench import add_bench_options, bench_main
 from .checkpoint import CheckpointError, checkpoints, project_data
 from .config import (
     MODELS, Config, OneLineParser, add_options, given_options, recipe, rng, same_recipe)
-from .data import SETS, fingerprint, load, said_set, show_images, to_uint8
+from .data import (
+    SETS, fingerprint, load, said_set, show_images, to_uint8, unknown_name)
 from .evaluate import (
     BUDGET, PARTS, class_samples, evaluate_model, fresh_samples, sampler_steps)
 from .precision import choose, uncrowded
@@ -116,7 +118,16 @@ def starts(
         chosen.append(chains[among[int(torch.randint(len(among), (), generator=g))]])
     return torch.stack(chosen)
 
-# %% ../nbs/29_cli.ipynb #sampling
+# %% ../nbs/29_cli.ipynb #pictures
+_PICTURES = '.png', '.jpg', '.jpeg', '.pdf', '.svg'
+def check_picture(
+    out, # where a picture will be written; its folder is made
+):
+    "Raise `ValueError` for a name that ends like no picture."
+    if Path(out).suffix.lower() not in _PICTURES:
+        raise ValueError(f'--out {out}: a picture is written, such as samples.png')
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+
 def save_rows(
     x:torch.Tensor,  # images, row by row, (rows·n, c, h, w), data units [-1,1]
     rows:int, n:int, # rows, and images in each
@@ -131,10 +142,13 @@ def save_rows(
     fig.savefig(out, dpi=120, bbox_inches='tight')
     plt.close(fig)
 
+
+# %% ../nbs/29_cli.ipynb #sampling
 def cmd_sample(
     a:argparse.Namespace, # the options
 )->int:                   # exit status
     "jem_nb sample. Raises `ValueError` for a class that the model does not have."
+    check_picture(a.out)
     device = a.device or 'cpu'
     model, chains, cfg, _ = open_model(a.which, device)
     if not needs_samples(cfg) and not cfg.match_weight:
@@ -142,7 +156,7 @@ def cmd_sample(
     net = model.model
     k = net.class_output.out_features
     classes = a.classes or list(range(k))
-    if bad := [c for c in classes if not 0 <= c < k]:
+    if bad := [c for c in classes if c not in range(k)]:
         raise ValueError(f'class {bad[0]}: this model has classes 0 to {k - 1}')
     if a.n < 1: raise ValueError(f'--n {a.n}: one sample a class at least is wanted')
     y = torch.tensor(classes, device=device).repeat_interleave(a.n)
@@ -347,6 +361,7 @@ def recorded_model(
 # %% ../nbs/29_cli.ipynb #run-row
 def _run_row(where, record): # a line of the list
     metrics = record['metrics'] or {}
+    test = metrics.get('test') # of some experiments a distance, which is no accuracy
     return dict(
         where=where,
         preset=record.get('preset') or '–',
@@ -355,7 +370,7 @@ def _run_row(where, record): # a line of the list
         status=record['status'],
         steps=record.get('steps', '–'),
         valid=metrics.get('valid_acc'),
-        test=(metrics.get('test') or {}).get('accuracy'),
+        test=test.get('accuracy') if isinstance(test, dict) else None,
         alarms=len(record.get('alarms', ())),
         commit=(record['commit'] or '–')[:7],
         started=record['started'])
@@ -391,11 +406,15 @@ def _cell_text(value): # a cell of the list
 def cmd_runs(
     a:argparse.Namespace, # the options
 )->int:                   # exit status
-    "jem_nb runs"
-    runs = [r for r in list_runs(a.root) if a.preset in (None, r['preset'])]
+    "jem_nb runs. Raises `ValueError` for a folder or a preset that is not there."
+    if a.root and not Path(a.root).is_dir(): raise ValueError(f'--root {a.root}: no such folder')
+    runs = list_runs(a.root)
     if not runs:
         print('no records and no runs: jem_nb train makes one')
         return 0
+    presets = sorted({r['preset'] for r in runs})
+    if a.preset and a.preset not in presets: raise unknown_name('run of', a.preset, presets)
+    runs = [r for r in runs if a.preset in (None, r['preset'])]
     head = [k for k in runs[0] if k != 'started']
     lines = [head]
     for run in runs: lines.append([_cell_text(run[k]) for k in head])
@@ -415,10 +434,12 @@ def _add_eval_options(q):
                    help='which measurements (default: all)')
     q.add_argument('--out', default=None, help='also write the JSON to this file')
 
+def _number_or_name(word): return int(word) if word.lstrip('-').isdigit() else word
+
 def _add_sample_options(q):
     _add_model_option(q)
-    q.add_argument('--classes', nargs='+', type=int, default=None,
-                   help='classes, one row each (default: all)')
+    q.add_argument('--classes', nargs='+', type=_number_or_name, default=None,
+                   help='classes by number or name, one row each (default: all)')
     q.add_argument('--n', type=int, default=10, help='samples a class (default: 10)')
     q.add_argument('--steps', type=int, default=200, help='SGLD steps (default: 200); '
                         'none for a model that was only matched')

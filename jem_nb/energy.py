@@ -113,8 +113,11 @@ def joint_energy_from_logits(
 # %% ../nbs/00_energy.ipynb #check-input-output
 def _check_input(x):
     "Raise unless `x` is a float tensor with a batch dimension in front. Looks at shape and dtype."
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        raise TypeError(f'x is {getattr(x, "dtype", type(x).__name__)}: '
+    if not isinstance(x, Tensor):
+        raise TypeError(f'x is {type(x).__name__}: an energy needs a float tensor; '
+                        'torch.as_tensor makes one of an array')
+    if not x.is_floating_point():
+        raise TypeError(f'x is {x.dtype}: '
                         'an energy needs a float tensor; map stored uint8 images to [-1,1] first')
     if x.ndim < 2:
         raise ValueError(f'x has shape {tuple(x.shape)}: it must be (n,*d), '
@@ -154,6 +157,7 @@ def _grad_energy(model, x, y=None, check=None):
 class EnergyClassifier(nn.Module):
     """Reads any classifier as a model of p(x,y), p(x) and p(y|x)  (eqs 4-7). Adds no parameters.
 
+    It wants logits: of log-probabilities every E(x) is 0.
     Bad x or logits: TypeError, ValueError."""
     def __init__(self,
         model:nn.Module, # returns logits (n,k) for a float x (n,*d)

@@ -59,6 +59,9 @@ def by_batches(
     batch_size:int=256,     # images per pass
 )->Tensor:                  # what of_batch gives, of all images
     "Something of every image, in eval mode; the model's mode is restored. TypeError, ValueError."
+    if not hasattr(model, 'logits') or not hasattr(model, 'parameters'):
+        raise TypeError(f'{type(model).__name__} is no EnergyClassifier: wrap the network, '
+                        'EnergyClassifier(net); a TrainedModel has one, its .model')
     _check_set(x, batch_size)
     device = next((p.device for p in model.parameters()), x.device)
     with frozen(model):

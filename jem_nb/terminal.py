@@ -15,15 +15,16 @@ import platform
 import sys
 from pathlib import Path
 import torch
-from jem_nb.cli import (COMMANDS, check_images, cmd_eval, cmd_sample, main as _main,
+from jem_nb.cli import (COMMANDS, check_images, check_picture, cmd_eval, cmd_sample, main as _main,
     save_rows)
 from .config import add_options, given_options, recipe, rng
-from .data import SETS, ImageSet
+from .data import SETS, ImageSet, fingerprint
 from .demo import build, known_model, needed_gradio, with_scores
 from .detector import SCORES
-from .fitting import Diverged, dry_run, fit, for_minutes, suggest
+from .fitting import (
+    Diverged, check_device, dry_run, few_to_promise, fit, for_minutes, suggest)
 from .precision import choose
-from .saved_model import load_model
+from .saved_model import check_place, load_model
 from .evaluate import PARTS
 from .train import run_from_options, say_result, write_json
 from .web_page import web_page
@@ -41,9 +42,8 @@ def _add_folder_options(q): # how a folder of images is read
                    help='share held out for the last word (default: 0.15)')
 
 def _device(name): # as it is, or a ValueError for one that is not there; None: a GPU if any
-    try: torch.empty(0, device=name or 'cpu')
-    except (RuntimeError, AssertionError) as e:
-        raise ValueError(f'--device {name}: {str(e).splitlines()[0]}') from e
+    try: check_device(name)
+    except ValueError as e: raise ValueError(f'--{e}') from e
     return name
 
 def _add_trust(q): # for a network whose class lies in a module of the user's
@@ -74,12 +74,26 @@ def _add_fit_options(q):
         if action.dest == 'preset': action.help = 'recipe (default: one that fits the images)'
     q.set_defaults(preset=None)
 
+# %% ../nbs/59_terminal.ipynb #place
+def _place(a, data): # where the model will be; nobody's files and no other model's are replaced
+    to = check_place(a.out or f'{data["train"].name}-jem')
+    if to.resolve() == Path(a.folder).resolve():
+        raise ValueError(f'--out {a.out}: the folder of the images; name another one')
+    was = to / 'config.json'
+    if a.out or not was.is_file(): return to
+    learned_from = json.loads(was.read_text()).get('data') or {}
+    if learned_from.get('sha256') == fingerprint(data['train'])['sha256']: return to
+    raise ValueError(f'{to} holds a model of other images, or of another size: --out names another '
+                     'folder')
+
+
 # %% ../nbs/59_terminal.ipynb #fit
 def _say_cost(a, data, cfg): # of --dry-run
     cost = dry_run(a.model, data, cfg, device=a.device)
     if a.minutes:
         cfg = for_minutes(cfg, data, cost, a.minutes)
         cost.steps = cfg.n_epochs * (len(data['train']) // cfg.batch_size)
+    if few := few_to_promise(len(data['valid'])): print(few)
     print(f'{data!r}\n{cost.steps} steps of {cost.seconds:.3f} s with chains, '
           f'{cost.plain_seconds:.3f} s without: about {cost.minutes(cfg):.1f} minutes')
     return 0
@@ -98,13 +112,15 @@ def cmd_fit(
     cfg = recipe(a.preset, **{**changes, 'dataset': name}) if a.preset else None
     if a.dry_run:
         return _say_cost(a, data, cfg or suggest(data, **changes))
+    to = _place(a, data)
+    print(f'the model will be saved in {to.resolve()}', file=sys.stderr)
     how = dict(minutes=a.minutes, device=a.device, **({} if cfg else changes))
     try: model = fit(a.model, data, cfg, **how)
     except Diverged as e:
         print(f'diverged: {e}', file=sys.stderr)
         return 1
     if os.environ.get('RANK', '0') != '0': return 0 # of several processes the first saves
-    to = model.save(a.out or f'{name}-jem')
+    model.save(to)
     measured = model.about['metrics']
     print(f'{to}: accuracy {100 * measured["accuracy"]:.1f} % of {measured["n"]} '
           f'{measured["split"]} images')
@@ -220,7 +236,9 @@ def cmd_sample_any(
     a:argparse.Namespace, # the options
 )->int:                   # exit status
     "jem_nb sample, from any network. Raises `ValueError` for a class that the model lacks."
+    check_picture(a.out)
     model = _opened(a)
+    if a.classes: a.classes = [model.class_number(c) for c in a.classes]
     if model.about['arch'].get('network') != 'own': return cmd_sample(a)
     if a.n < 1: raise ValueError(f'--n {a.n}: one sample a class at least is wanted')
     if a.precision != 'auto':

@@ -20,7 +20,7 @@ import jem_nb
 from .precision import choose, times_slower, uncrowded
 from .config import (ARITHMETIC, Config, MODELS, OneLineParser, PRESETS, WATCHED, add_options,
     config_from_options, given_options, matched, preset, seed_shift)
-from .data import ImageSet, fingerprint, load, said_set, to_uint8, to_unit
+from .data import ImageSet, fingerprint, load, said_set, to_uint8, to_unit, unknown_name
 from .buffer import join_shards, take_shard
 from .checkpoint import (CheckpointError, atomic_write, checkpoints, load_checkpoint,
     newest_checkpoint, pack_optimizer, project_data, prune_checkpoints, read_released,
@@ -490,8 +490,7 @@ def weights_file(
 )->Path:      # its weights; its record, the card, has the same name and .json
     "Where the weights of a model that ships are. Raises `ValueError` for an unknown name."
     if name not in pretrained_names():
-        known = ', '.join(pretrained_names()) or 'none in this installation'
-        raise ValueError(f'no pretrained model {name!r}: there are {known}')
+        raise unknown_name('pretrained model', name, pretrained_names() or ['none here'])
     return _WEIGHTS / f'{name}.safetensors'
 
 def load_pretrained(
@@ -666,7 +665,9 @@ def train(
 )->dict:                # the record
     """Train to the end of the schedule, or go on from where a run stopped; on all processes
     that torchrun started. Raises `ValueError` for data that does not fit, `CheckpointError`
-    for a folder that does not, `OSError` for a disk that refuses."""
+    for a folder that does not, `OSError` for a disk that refuses, `TypeError` for no Config."""
+    if not isinstance(cfg, Config):
+        raise TypeError(f"{cfg!r} is no Config: preset('digits') is one")
     if resume not in ('auto', 'never'):
         raise ValueError(f'resume={resume!r}: auto or never is wanted')
     if resume == 'never' and checkpoints(folder):

@@ -111,11 +111,14 @@ def _survey(name, sources, size, channels): # → size, channels, how many sizes
         raise ValueError(f'{name} mixes {grey} grey and {n - grey} colour images: say which are '
                          'wanted, channels=1 or channels=3')
     if size is None:
-        if len(sizes) > 1 or any(w != h for w, h in sizes):
-            least, most = min(sizes), max(sizes)
+        least, most = min(sizes), max(sizes)
+        if len(sizes) > 1:
             raise ValueError(f'{name} has images of {len(sizes)} sizes, {least[0]}×{least[1]} to '
                              f'{most[0]}×{most[1]}: say which is wanted, such as size=32')
-        size = next(iter(sizes))[0]
+        if least[0] != least[1]:
+            raise ValueError(f'{name} has images of {least[0]}×{least[1]} pixels: square ones are '
+                             'wanted, say which size, such as size=32')
+        size = least[0]
     return size, channels or (1 if grey == n else 3), sizes
 
 # %% ../nbs/51_your_data.ipynb #split
@@ -382,8 +385,15 @@ def _labels_of(dataset): # a list; known beforehand, or asked one by one
     return [y.item() if hasattr(y, 'item') else y for y in known]
 
 def _numbered(name, labels, classes): # names or numbers → numbers in 0..k-1, class names
-    if any(isinstance(y, float) for y in labels):
-        raise ValueError(f'{name}: labels are floats; whole numbers or names are wanted')
+    if missing := sum(y is None or y != y for y in labels): # NaN is not itself
+        raise ValueError(f'{name}: {missing} of {len(labels)} labels are missing: take those '
+                         'images out')
+    if any(isinstance(y, (float, list)) for y in labels):
+        raise ValueError(f'{name}: labels are {type(labels[0]).__name__}s; whole numbers or names '
+                         'are wanted, one an image; of rows with a 1 for the class, y.argmax(1)')
+    if -1 in labels and set(labels) != {-1, 1}:
+        raise ValueError(f'{name}: a label of -1 says that an image has none: take those images '
+                         'out, or number the classes from 0')
     if classes is None:
         classes = sorted(set(labels)) # 1, 2, 3 are three classes, too
         number = {c: i for i, c in enumerate(classes)}
@@ -493,6 +503,9 @@ def _tensor_bytes(x): # numpy or torch, bytes or floats in [-1,1] → uint8 (n,c
     if x.ndim == 3: x = x[:, None]
     if x.ndim != 4:
         raise ValueError(f'images of shape (n, c, h, w) are wanted, got {tuple(x.shape)}')
+    if x.shape[1] not in (1, 3) and x.shape[-1] in (1, 3):
+        raise ValueError(f'images of shape {tuple(x.shape)}: channels come first here, '
+                         'x.transpose(0, 3, 1, 2) of an array, x.permute(0, 3, 1, 2) of a tensor')
     if not x.is_floating_point(): return x
     lo, hi = x.min().item(), x.max().item()
     if lo < -1.001 or hi > 1.001:

@@ -217,6 +217,14 @@ def _check_weights(net): # float32, and there
             raise ValueError(f'the network has weights of {p.dtype}: call .float() on it')
 
 # %% ../nbs/53_your_network.ipynb #check
+def _check_logits(logits): # rows of probabilities or of their logarithms have no energy
+    sums, least = logits.sum(1), logits.min()
+    if logits.logsumexp(1).abs().max() < 1e-4: what = 'log-probabilities'
+    elif least >= 0 and (sums - 1).abs().max() < 1e-4: what = 'probabilities'
+    else: return
+    raise ValueError(f'the network returns {what}, of which every image has the same energy: '
+                     'leave its last layer out, so that it returns logits')
+
 def check_network(
     net:nn.Module,   # images in [-1,1] → logits; its mode is put back
     images:ImageSet, # what it will be trained on
@@ -235,6 +243,7 @@ def check_network(
         raise ValueError(f'the network gives {tuple(logits.shape)} for {len(x)} images of {k} '
                          f'classes: ({len(x)}, {k}) is wanted; num_classes={k} of timm and '
                          'torchvision makes it so')
+    _check_logits(logits.detach())
     if matched and has_batch_norm(net):
         raise ValueError('the matched model differentiates the energy of single images twice, '
                          'which batch norm makes depend on the others: choose a network without')

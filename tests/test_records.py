@@ -82,3 +82,12 @@ def test_a_recipe_with_many_changes_has_a_folder(tmp_path, monkeypatch):
     assert len(set(folders)) == 6 and max(len(f.name) for f in folders) <= 150
     for f in folders: (f / 'a').mkdir(parents=True)
     assert folders[2].name == 'digits-jem-seed0-lr=0.5' # a short one says it all
+
+
+def test_every_committed_record_is_listed(capsys):
+    "Some experiments have a distance where others have what the test images say."
+    listed = cli.list_runs()
+    assert {f'results/{p.parent.name}/{p.name}' for p in cli.project_data().glob('results/*/*.json')
+            } <= {row['where'] for row in listed}
+    assert cli.main(['runs', '--preset', 'digits']) == 0
+    assert 'results/copies/' in capsys.readouterr().out

@@ -41,6 +41,11 @@ def test_sets(case):
     with pytest.raises(kind, match=message): ood_scores(classifier(check=check), x, batch_size)
 
 
+def test_what_is_no_energy_classifier():
+    with pytest.raises(TypeError, match='Sequential is no EnergyClassifier: wrap the network'):
+        ood_scores(nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), IMAGES)
+
+
 SCORES = {  # in-distribution scores, other scores, what is raised, part of its message
     'nan': (TWENTY, torch.tensor([1., NAN]), ValueError, 'score_out holds NaN'),
     'empty': (TWENTY, TWENTY[:0], ValueError, 'n > 0'),

@@ -14,7 +14,7 @@ from torch import nn
 import jem_nb
 from jem_nb.checkpoint import CheckpointError
 from jem_nb.data import load
-from jem_nb.fitting import fit, suggest
+from jem_nb.fitting import few_to_promise, fit, suggest
 from jem_nb.saved_model import load_model
 from jem_nb.step import needs_samples
 from jem_nb.your_data import Splits, from_tensors
@@ -97,6 +97,31 @@ def test_a_damaged_file_says_so(model, tmp_path):
 
 def test_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match='no model at.*digits_jem'): load_model(tmp_path)
+    with pytest.raises(FileNotFoundError, match='seen from .*did you mean digits'):
+        load_model('digit')
+
+
+def test_files_of_others_are_not_replaced(model, tmp_path):
+    for name, text in (('README.md', 'MY PROJECT'), ('config.json', '{}')):
+        folder = tmp_path / name[:4]
+        folder.mkdir()
+        (folder / name).write_text(text)
+        with pytest.raises(ValueError, match='is of no saved model'): model.save(folder)
+        assert [f.read_text() for f in folder.iterdir()] == [text]
+    model.save(tmp_path / 'ours')
+    model.save(tmp_path / 'ours') # its own files it may replace
+
+
+def test_what_is_measured_is_an_image_set(model, data):
+    for what in (data, data['test'].x):
+        for ask in (model.evaluate, model.calibrate):
+            with pytest.raises(TypeError, match='an ImageSet is wanted, such as'): ask(what)
+
+
+def test_prepared_images_are_warned_of_once(model):
+    with pytest.warns(UserWarning, match='are taken as a part') as said:
+        model.predict(torch.rand(1, 8, 8))
+    assert len(said) == 1
 
 
 def test_a_disk_that_refuses_keeps_the_old_model(model, tmp_path, monkeypatch):
@@ -230,6 +255,24 @@ def test_rows_are_told(data, tmp_path):
 
 def test_what_is_no_network(data):
     with pytest.raises(TypeError, match='list is no network'): fit([], data)
+
+
+ARGUMENTS = dict(
+    minutes=(dict(minutes='5'), TypeError, "minutes='5': a number"),
+    recipe=(dict(recipe=dict(lr=.1)), TypeError, 'a Config or the name of a preset'),
+    units=(dict(units=(.5, .5)), TypeError, r'dict\(mean='),
+    device=(dict(device='gpu'), ValueError, 'device gpu: '),
+)
+
+
+@pytest.mark.parametrize('how, kind, words', ARGUMENTS.values(), ids=ARGUMENTS)
+def test_arguments(how, kind, words, data):
+    with pytest.raises(kind, match=words): fit(small(), data, **how)
+
+
+def test_too_few_to_promise():
+    assert few_to_promise(18).startswith('18 validation images can promise reject=0.053')
+    assert few_to_promise(19) == '' and few_to_promise(9, .1) == ''
 
 
 def test_suggestions(data):

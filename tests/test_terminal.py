@@ -52,7 +52,8 @@ def test_fit_takes_a_network_by_name(numbers, tmp_path, monkeypatch, capsys):
     assert main(words) == 0
     files = [str(f) for f in sorted(numbers.rglob('*.png'))[:2]]
     assert main(['predict', 'numbers-jem', *files]) == 0 # its network is made again by name
-    assert main(['fit', str(numbers), '--model', 'timm:lcnet_50', *QUICK]) == 2
+    words = ['fit', str(numbers), '--model', 'timm:lcnet_50', '--out', 'another', *QUICK]
+    assert main(words) == 2
     assert 'timm:lcnet_50 cannot be made' in capsys.readouterr().err
 
 
@@ -234,3 +235,28 @@ def test_a_class_in_a_file_here(numbers, tmp_path, monkeypatch, capsys):
     assert 'trust=True' in error_of(['predict', 'own', file], capsys)
     assert main(['predict', 'own', file, '--trust']) == 0
     assert '--data FOLDER' in error_of(['eval', 'own', '--trust'], capsys)
+
+
+def test_no_other_model_is_replaced(numbers, tmp_path, monkeypatch, capsys):
+    "Nor the folder of the images; the same call may write again."
+    monkeypatch.chdir(tmp_path)
+    assert main(['fit', str(numbers), *QUICK]) == 0
+    assert 'the model will be saved in' in capsys.readouterr().err
+    before = (tmp_path / 'numbers-jem' / 'model.safetensors').read_bytes()
+    digits = load('digits', 'train')
+    for i in (digits.y > 7).nonzero()[:60, 0].tolist(): # others, in a folder of the same name
+        file = tmp_path / 'other' / 'numbers' / str(digits.y[i].item()) / f'{i}.png'
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(digits.x[i, 0].numpy()).save(file)
+    words = ['fit', str(tmp_path / 'other' / 'numbers'), *QUICK]
+    assert 'holds a model of other images' in error_of(words, capsys)
+    assert (tmp_path / 'numbers-jem' / 'model.safetensors').read_bytes() == before
+    said = error_of([*words, '--out', str(tmp_path / 'other' / 'numbers')], capsys)
+    assert 'the folder of the images' in said
+    assert main(['fit', str(numbers), *QUICK]) == 0
+
+
+def test_classes_by_name(kept, tmp_path):
+    out = str(tmp_path / 'new' / 'a.png')
+    words = ['sample', str(kept), '--n', '1', '--steps', '1', '--out', out, '--classes', 'one']
+    assert main(words) == 0 and (tmp_path / 'new' / 'a.png').is_file()

@@ -165,6 +165,7 @@ def test_a_test_set_of_its_own():
 
 @pytest.mark.parametrize('labels, words', [
     ([.5, 1.5] * 10, 'labels are floats'),
+    ([None, 1] * 10, '10 of 20 labels are missing'),
     ([0, 7] * 10, 'a label is outside the 2 classes')])
 def test_labels_that_cannot_be(labels, words):
     pairs = [(picture(), y) for y in labels]
@@ -357,3 +358,24 @@ def test_random_transforms_are_named():
         with pytest.warns(UserWarning, match='another image each time.*pad= and flip='):
             your_data._warn_of_chance('Flipped', lambda i: data[i][0], 40)
         assert torch.rand(()) == first # nothing was drawn from the generators of others
+
+
+@pytest.mark.parametrize('x, y, words', [
+    (np.zeros((20, 8, 8, 3), np.uint8), [0, 1] * 10, r'channels come first here, x.transpose'),
+    (np.zeros((20, 1, 8, 8), np.uint8), np.eye(2)[[0, 1] * 10], r'y.argmax\(1\)'),
+    (np.zeros((20, 1, 8, 8), np.uint8), [-1, 0] * 10, 'a label of -1 says that an image has none'),
+])
+def test_tensors_that_cannot_be(x, y, words):
+    with pytest.raises(ValueError, match=words): from_tensors(x, y)
+
+
+def test_two_classes_with_signs():
+    "-1 and 1 are two classes, as some write them."
+    data = from_tensors(np.zeros((20, 1, 8, 8), np.uint8), [-1, 1] * 10)
+    assert data.classes == ('-1', '1')
+
+
+def test_one_size_that_is_not_square(tmp_path):
+    folder = folder_of(tmp_path / 'in', dict(cat=9, dog=9), size=(48, 40))
+    with pytest.raises(ValueError, match='has images of 48×40 pixels: square ones are wanted'):
+        from_folder(folder)

@@ -123,6 +123,10 @@ REFUSED = dict(
     cut=(Cut, 'do not depend on x through autograd'),
     classes=(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 7)),
              r'gives \(2, 7\).*num_classes=3'),
+    log_softmax=(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 3), nn.LogSoftmax(1)),
+                 'returns log-probabilities.*leave its last layer out'),
+    softmax=(lambda: nn.Sequential(nn.Flatten(), nn.Linear(3072, 3), nn.Softmax(1)),
+             'returns probabilities.*leave its last layer out'),
     channels=(lambda: nn.Conv2d(1, 3, 3), 'cannot take images of 3×32×32'),
     size=(lambda: nn.Sequential(nn.Flatten(), nn.Linear(10, 3)), 'cannot take images of 3×32×32'),
 )
