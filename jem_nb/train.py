@@ -707,7 +707,8 @@ def plot_curve(
     _draw_curve(axes[1], curve, 'acc', **noisy)
     _draw_curve(axes[1], curve, 'valid_acc', 'o-', color='C0', markersize=3, label='validation')
     if with_losses: _draw_losses(axes[2], curve)
-    for ax, label in zip(axes, ('mean energy E', 'accuracy', 'loss parts')):
+    labels = 'mean energy E', 'accuracy', 'losses, gradient norm\n(linear within ±0.1)'
+    for ax, label in zip(axes, labels):
         ax.set(xlabel='iteration', ylabel=label)
         last = with_losses and ax is axes[-1]
         if ax.lines: ax.legend(loc='upper right' if last else 'best')
