@@ -75,7 +75,7 @@ def margin(
     logits:Tensor, # f(x), (n,k)
     y:Tensor,      # classes, (n,), int64 in 0..k-1
 )->Tensor:         # (n,), nats: best other logit − logit of y
-    "How far the best other class stands above y: positive exactly where another class wins."
+    "How far the best other class stands above y: positive where another class wins, 0 at a tie."
     other = logits.scatter(1, y[:, None], -math.inf).amax(1)
     return other - logits.gather(1, y[:, None]).squeeze(1)
 
@@ -137,6 +137,8 @@ def _best_of(runs, model, x, y, targeted):
     best, best_score = x, torch.full((len(x),), -math.inf, device=x.device)
     for x_adv in runs:
         score = _score(model, x_adv, y, targeted)
+        if not score.isfinite().all():
+            raise ValueError('the model gives logits that are not finite')
         better = score > best_score
         best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), x_adv, best)
         best_score = torch.where(better, score, best_score)

@@ -544,6 +544,7 @@ _KINDS = { # kind of work: words in the names of its operators; the first that f
     'change of type or layout': ('copy_', 'clone', '_to_copy', 'contiguous'),
     'noise': ('normal_', 'uniform_', 'random'),
     'optimizer': ('adam', 'addcdiv', 'addcmul', 'lerp', 'sqrt'),
+    'matrix product': ('addmm', 'aten::mm', 'bmm'),
     'addition': ('aten::add', 'aten::mul', 'aten::sum', 'aten::div')}
 
 def _kind_of(operator): # kind of work of an operator with this name

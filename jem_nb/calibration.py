@@ -69,7 +69,7 @@ class ReliabilityBins:
 
     @classmethod
     def kept(cls, count, confidence, accuracy):
-        "Bins of equal width on [0, 1] from lists, as a record keeps them."
+        "Bins of equal width on [0, 1] from lists (n_bins,), as a record has them. ValueError."
         three = count, confidence, accuracy
         columns = [torch.as_tensor(v, dtype=torch.float64) for v in three]
         if len({len(v) for v in columns}) > 1 or not len(columns[0]):
@@ -78,9 +78,11 @@ class ReliabilityBins:
 
     @property
     def ece(self)->float:
-        "Sum over the bins of count/n * |accuracy - confidence|."
-        weight = self.count / self.count.sum()
-        return (weight * (self.accuracy - self.confidence).abs()).nansum().item()
+        "Sum over the bins of count/n * |accuracy - confidence|. ValueError where all are empty."
+        full = self.count > 0
+        if not full.any(): raise ValueError('no bin has a prediction')
+        gap = (self.accuracy - self.confidence)[full].abs()
+        return (self.count[full] * gap).sum().item() / self.count.sum().item()
 
     def interval(self,
         z:float=1.96, # half width in standard errors; 1.96 for 95 %
@@ -135,9 +137,9 @@ def ece(
     "Expected calibration error of the top label (fig 4 of arXiv:1912.03263): torchmetrics'."
     _check_bins(n_bins)
     p, y = _check(probs, y)
-    p = p.float().clamp(max=1 - 2**-24)
-    error = _classification.multiclass_calibration_error(
-        p, y, num_classes=p.shape[1], n_bins=n_bins, norm='l1')
+    confidence, chosen = p.double().max(1) # the class is chosen before float32 makes ties
+    error = _classification.binary_calibration_error(
+        confidence.float().clamp(max=1 - 2**-24), (chosen == y).long(), n_bins=n_bins, norm='l1')
     return error.item()
 
 # %% ../nbs/21_calibration_metrics.ipynb #adaptive
@@ -325,8 +327,9 @@ def fit_offsets(
         raise ValueError(f'no image of class {counts.argmin().item()}: its offset would be minus '
                          'infinity; use more validation images')
     share = counts.double() / len(y)
-    scale = logits.std() # so that all parameters are of one size
-    def loss(v): # the NLL, and its slope
+    scale = logits.std()
+    if scale == 0: raise ValueError('all logits are the same: they say nothing of classes')
+    def loss(v): # the NLL, and its slope; in units of scale all parameters are of one size
         beta, b = v[0] / scale, torch.from_numpy(v[1:])
         z = beta * logits + b
         excess = z.softmax(1) - one_hot(y, k)
@@ -336,10 +339,10 @@ def fit_offsets(
     found = _optimize.minimize(loss, start, jac=True, method='BFGS',
                               options=dict(gtol=1e-7, maxiter=1000))
     beta, b = found.x[0] / scale.item(), torch.from_numpy(found.x[1:])
-    if beta <= 1e-6 and abs(found.jac).max() <= 1e-4:
+    if found.x[0] <= 1e-6 and abs(found.jac).max() <= 1e-4:
         raise ValueError('the logits favour wrong labels on average: no temperature above 0 is the '
                          'best')
-    if abs(found.jac).max() > 1e-4 or not 1e-6 < beta < 1e6 or found.fun < 1e-6:
+    if abs(found.jac).max() > 1e-4 or not 1e-6 < found.x[0] < 1e6 or found.fun < 1e-6:
         raise ValueError('the NLL has no finite minimum: with a number for each class every '
                          'label is the largest; use more validation images')
     return 1 / beta, b - b.mean()

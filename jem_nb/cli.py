@@ -155,7 +155,9 @@ def cmd_sample(
         raise ValueError(f'{a.which} is a plain classifier: it was not trained to draw')
     net = model.model
     k = net.class_output.out_features
-    classes = a.classes or list(range(k))
+    names = list(SETS[cfg.dataset]['classes']) if cfg.dataset in SETS else []
+    asked = a.classes or range(k)
+    classes = [names.index(c) if c in names else c for c in asked]
     if bad := [c for c in classes if c not in range(k)]:
         raise ValueError(f'class {bad[0]}: this model has classes 0 to {k - 1}')
     if a.n < 1: raise ValueError(f'--n {a.n}: one sample a class at least is wanted')

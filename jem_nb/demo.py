@@ -110,7 +110,7 @@ def film(
     steps:int,  # of the walk down the energy, at most
 )->list:        # pairs of a picture, uint8, and a caption
     "The image on its way down the energy: one chain, looked at several times."
-    when = [k for k in _FRAMES if k <= steps]
+    when = [k for k in _FRAMES if k < steps] + [steps]
     states = [model.refine(image, k)[0] for k in when] # one seed: the chain is the same
     energies = model.predict(torch.stack(states).clamp(-1, 1), None).energy.tolist()
     return [(_picture(x), f'step {k}, E = {e:.2f}') for k, x, e in zip(when, states, energies)]

@@ -53,7 +53,9 @@ def _ascend(model, x, target, n_steps, step_size, conf, objective, momentum):
         if conf is not None: done = done | (confidence[-1] >= conf)
         if t == n_steps or done.all(): break
         climbed = log_p if objective == 'log_p_y' else logits.gather(1, target[:, None])
-        velocity = momentum * velocity + torch.autograd.grad(climbed.sum(), x)[0]
+        slope = torch.autograd.grad(climbed.sum(), x)[0]
+        if not slope.isfinite().all(): raise ValueError('the gradient is not finite: no ascent')
+        velocity = momentum * velocity + slope
         moved = (x.detach() + step_size * velocity).clamp(-1, 1)
         x = torch.where(done.view(-1, *[1] * (x.ndim - 1)), x.detach(), moved)
         steps = steps + ~done

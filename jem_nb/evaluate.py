@@ -320,12 +320,12 @@ def measure_robustness(
     part, device = test.take(n), device_of(model)
     x, y = part.unit().to(device), part.y.to(device)
 
-    def refined(k, grad='unrolled'):
-        return RefinedClassifier.from_config(model, cfg, k, grad=grad, seed=seed)
+    def refined(k, grad='unrolled', noise=0): # the judge's noise is none that an attacker saw
+        return RefinedClassifier.from_config(model, cfg, k, grad=grad, seed=seed + 1000 * noise)
 
     def curve(norm, k):
         attackers = [refined(0)]
-        if k: attackers += [refined(k, 'straight_through'), refined(k)]
+        if k: attackers += [refined(k, 'straight_through', 1), refined(k, noise=2)]
         g = rng(seed, 'attack', norm, k, device=device)
         c = robust_accuracy(refined(k), x, y, eps[norm], norm, attackers=attackers,
                             batch_size=min(n, 256), n_steps=attack_steps, restarts=restarts,
@@ -386,6 +386,7 @@ def nearest_auroc(
     seed:int=0,     # of the sets that are made, as in `measure_ood`
 )->dict:            # {set: AUROC}; near = known
     "How well the distance to the nearest training image, in pixels, tells each set."
+    test = test.take(min(BUDGET['n_ood'], len(test)))
     known = -nearest(test.unit(), train)[0]
     def other(name): return load_ood(name, test, len(test), rng(seed, 'ood', name)).unit()
     return {name: auroc(known, -nearest(other(name), train)[0]) for name in sets}

@@ -218,7 +218,10 @@ def check_device(
     except (RuntimeError, AssertionError) as e:
         raise ValueError(f'device {name}: {str(e).splitlines()[0]}') from e
 
-def _check_arguments(recipe, minutes, units, device): # TypeError, ValueError
+def _check_arguments(recipe, minutes, units, device, by_name): # TypeError, ValueError
+    if by_name:
+        raise ValueError('trained=True: a network given by name has fresh weights; give the '
+                         'trained one itself, such as network(name, pretrained=True)')
     if minutes is not None and not isinstance(minutes, (int, float)):
         raise TypeError(f'minutes={minutes!r}: a number is wanted')
     if minutes is not None and not minutes > 0:
@@ -266,7 +269,7 @@ def fit(
     """Train a classifier as a JEM. Raises `ValueError` or `TypeError` with the remedy for what
     cannot be trained, `Diverged`, and as `train` does; `KeyboardInterrupt` leaves a state to go
     on from."""
-    _check_arguments(recipe, minutes, units, device)
+    _check_arguments(recipe, minutes, units, device, trained and isinstance(net, str))
     if minutes and int(os.environ.get('WORLD_SIZE', 1)) > 1:
         raise ValueError('minutes= is for one process: each of several would plan another '
                          'length. Say n_epochs=')

@@ -49,7 +49,7 @@ def normflows():
     return nf
 
 @contextmanager
-def seeded(seed): # normflows draws from the global generators; they are put back
+def seeded(seed): # normflows draws from the global generators; those of the CPU are put back
     state = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -191,7 +191,7 @@ def _seeded(
     "Run a library function that knows only the global generator; leave that one as it was."
     seed = torch.randint(2**62, (1,), generator=generator).item()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed) # the CPU's, which is put back
         return compute()
 
 # %% ../nbs/22_generation_metrics.ipynb #kernel
@@ -208,7 +208,7 @@ def kernel_distance(
     subset_size:int|None=None,   # samples of each set, at most min(n, m); default min(n, m, 1000)
     *,
     generator:Generator,         # chooses the subsets
-)->Score:                        # mean and s.d. over the subsets; may be negative
+)->Score:                        # mean, may be negative; s.d. of a subset's value, if they differ
     """Unbiased squared MMD with the kernel (u.v/d + 1)^3: torchmetrics' KID in float64.
     It is KID only if the extractor is Inception. TypeError, ValueError."""
     real, fake, name = _pair(feats_real, feats_fake)
@@ -222,7 +222,9 @@ def kernel_distance(
     metric.update(fake, real=False)
     mean, std = _seeded(metric.compute, generator)
     protocol = f'{n_subsets} subsets of {size}'
-    return Score('kernel', mean.item(), std.item(), name, len(real), len(fake), d, protocol)
+    alike = n_subsets == 1 or size == len(real) == len(fake) # every subset is the whole
+    std = None if alike else std.item()
+    return Score('kernel', mean.item(), std, name, len(real), len(fake), d, protocol)
 
 # %% ../nbs/22_generation_metrics.ipynb #inception-check
 def _check_splits(n, splits): # ValueError where n images cannot be cut so

@@ -136,6 +136,7 @@ def select(
     A seed whose newest run diverged or was cut short is left out; no older success replaces it.
     Raises `ValueError` where recipes are mixed."""
     hits = [r for r in records if want.items() <= r.items()]
+    hits = sorted(hits, key=lambda r: r.get('started', '')) # the newest last
     newest = {(r['preset'], r['model'], r['seed']): r for r in hits}.values()
     recipes = {_recipe(r) for r in newest}
     if len(recipes) > len({r[:2] for r in recipes}):
@@ -210,7 +211,9 @@ class Cell:
     def mean(self): return statistics.fmean(self.values) if self.values else None
 
     @property
-    def sd(self): return statistics.stdev(self.values) if len(self.values) > 1 else None
+    def sd(self): # None of one value, and where one is not finite
+        finite = all(map(math.isfinite, self.values))
+        return statistics.stdev(self.values) if finite and len(self.values) > 1 else None
 
     def shown(self, value): return f'{value * self.scale:.{self.digits}f}'
 
@@ -227,7 +230,7 @@ def over_seeds(
 )->Cell:
     "A figure over the seeds that have it."
     values = [value_at(r, path) for r in records]
-    kept = tuple(v for v in values if v is not None and math.isfinite(v))
+    kept = tuple(v for v in values if v is not None) # an infinite one makes the mean infinite
     return Cell(kept, scale, digits, len(records))
 
 # %% ../nbs/20_results.ipynb #paired

@@ -50,6 +50,7 @@ def _is_one(x, channels): # whether x is one image rather than several
     return True
 
 def _floats(x, channels, size): # prepared images, checked, (n,c,h,w)
+    if x.ndim == 2: x = x[None, None]
     if x.ndim == 3: x = x[None] if len(x) == channels else x[:, None]
     if x.shape[1:] != (channels, size, size):
         raise ValueError(f'floats of shape {tuple(x.shape)}: prepared images are '
@@ -76,6 +77,9 @@ def as_images(
     """Whatever holds images, as a model takes them. Raises `ValueError` for floats of another size
     or range and for what is no image, `OSError` for a file that is none."""
     if isinstance(x, ImageSet): x = x.x
+    if channels == 1 and isinstance(x, Tensor) and x.dtype == torch.uint8 and x.ndim == 3:
+        if len(x) == 3:
+            raise ValueError('three grey images or one in colour? Say (n, 1, h, w), or image[None]')
     if isinstance(x, (list, tuple)) and len(x) and all(map(_is_floats, x)):
         x = torch.stack([torch.as_tensor(image) for image in x])
     if _is_floats(x): return _floats(torch.as_tensor(x), channels, size)
