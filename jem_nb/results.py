@@ -117,13 +117,17 @@ def live_record(
 
 # %% ../nbs/20_results.ipynb #select
 _OF_CHAINS = {'n_chains', 'buffer_size', 'reinit_prob'} # without chains they change nothing
+_OF_WALKS = { # nor do these in a plain classifier, which walks nowhere
+    'init', 'n_steps', 'step_size', 'step_end', 'noise_scale', 'grad_clamp', 'state_clamp'}
 
 def _recipe(record): # what two runs of one recipe have in common, as text
     usual, config, ignored = asdict(Config()), record['config'], {'seed'}
     if config.keys() <= usual.keys(): # else a recipe of another kind of model, as a flow's
         config = usual | config # fields that are younger than the record
         ignored |= {*ARITHMETIC, *WATCHED}
-        if not needs_samples(Config(**config)): ignored |= _OF_CHAINS
+        cfg = Config(**config)
+        if not needs_samples(cfg): ignored |= _OF_CHAINS
+        if not (needs_samples(cfg) or cfg.match_weight): ignored |= _OF_WALKS
     config = {k: v for k, v in config.items() if k not in ignored}
     return record['preset'], record['model'], json.dumps(config, sort_keys=True)
 
