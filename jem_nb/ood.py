@@ -216,7 +216,7 @@ def plot_score_histograms(
             color=LOOKS['test'].color, alpha=.6, label=name_in)
     for i, (name, s) in enumerate(scores_out.items()):
         ax.hist(s.detach().cpu().double().numpy(), bins=edges, density=True, histtype='step',
-                linewidth=1.5, color=f'C{(1, 3, 4, 5, 0)[i % 5]}',
+                linewidth=1.2, color='#333333', linestyle=('-', '--', ':', '-.')[i % 4],
                 label=f'{name}, AUROC {auroc(score_in, s):.3f}')
     ax.set(xlabel=xlabel, ylabel='density')
     ax.legend(fontsize=8, ncols=2, loc='lower center', bbox_to_anchor=(.5, 1.))

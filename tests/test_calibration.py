@@ -11,8 +11,8 @@ import torch
 from fastcore.test import test_close as check_close
 from sklearn.metrics import log_loss
 
-from jem_nb.calibration import (ReliabilityBins, adaptive_bins, adaptive_ece, draw_bins,
-    fit_offsets, nll, plot_reliability)
+from jem_nb.calibration import (ReliabilityBins, adaptive_bins, adaptive_ece, draw_bins, ece,
+                                fit_offsets, nll, plot_reliability)
 
 
 def test_small_probabilities_are_not_clipped():
@@ -89,3 +89,27 @@ def test_bins_of_a_record_are_drawn_as_the_predictions_are():
 @pytest.mark.parametrize('kept', [([1, 2], [.5], [.5]), ([], [], [])])
 def test_bins_of_a_broken_record_are_refused(kept):
     with pytest.raises(ValueError, match='one number a bin'): ReliabilityBins.kept(*kept)
+
+
+def test_the_class_is_chosen_in_float64():
+    "Two classes that float32 cannot tell apart."
+    p = torch.tensor([[.3, .3 + 1e-9, .2, .2 - 1e-9]] * 4, dtype=torch.float64)
+    assert abs(ece(p, torch.ones(4, dtype=torch.long)) - .7) < 1e-6
+
+
+def test_bins_that_hold_nothing():
+    with pytest.raises(ValueError, match='no bin has a prediction'):
+        ReliabilityBins.kept([0, 0], [0, 0], [0, 0]).ece
+
+
+@pytest.mark.parametrize('scale', [1e-6, 1., 2e6])
+def test_offsets_know_no_scale(scale):
+    logits = torch.randn(200, 3, generator=torch.Generator().manual_seed(0)).double()
+    y = (logits + torch.randn(200, 3, generator=torch.Generator().manual_seed(1))).argmax(1)
+    T, _ = fit_offsets(logits, y)
+    assert abs(fit_offsets(scale * logits, y)[0] / scale / T - 1) < 1e-4
+
+
+def test_logits_that_say_nothing():
+    with pytest.raises(ValueError, match='all logits are the same'):
+        fit_offsets(torch.zeros(6, 3), torch.arange(6) % 3)

@@ -47,3 +47,12 @@ def test_joint_ascent_climbs_the_logit(net):
     start = torch.rand(4, 1, 8, 8, generator=seeded()) * 2 - 1
     made = distal(net, 8, start, step_size=.02, objective='log_p_xy')
     assert (net(made.x)[:, 8] > net(start)[:, 8]).all()
+
+
+def test_a_gradient_that_is_not_finite():
+    class Root(torch.nn.Module): # its slope at 0 is infinite, times 0
+        def forward(self, x):
+            s = x.abs().flatten(1).sum(1).sqrt()
+            return torch.stack([s, -s], 1)
+    with pytest.raises(ValueError, match='the gradient is not finite'):
+        distal(Root(), 0, torch.zeros(2, 1, 4, 4), n_steps=5, step_size=.01, conf=.999)

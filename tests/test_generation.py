@@ -3,7 +3,7 @@ import torch
 
 import jem_nb  # noqa: F401 (before torchmetrics)
 from jem_nb.generation import (InceptionExtractor, frechet_distance, frechet_interval,
-    kernel_distance)
+                               kernel_distance)
 
 
 def randn(*shape): return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).double()
@@ -45,3 +45,12 @@ def test_an_interval_narrows_with_its_level():
 
 def test_the_name_that_makes_a_distance_fid():
     assert InceptionExtractor.name == 'inception-v3'
+
+
+def test_a_spread_that_is_none():
+    "Where every subset is the whole, nothing scatters; and one subset says nothing of others."
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(40, 4, generator=g), torch.randn(40, 4, generator=g)
+    assert kernel_distance(a, b, 5, generator=g).std is None
+    assert kernel_distance(a, b, 1, 20, generator=g).std is None
+    assert kernel_distance(a, b, 5, 20, generator=g).std > 0

@@ -91,3 +91,28 @@ def test_every_committed_record_is_listed(capsys):
             } <= {row['where'] for row in listed}
     assert cli.main(['runs', '--preset', 'digits']) == 0
     assert 'results/copies/' in capsys.readouterr().out
+
+
+def test_an_infinite_seed_is_not_left_out():
+    from jem_nb.results import over_seeds
+    cell = over_seeds([dict(nll=v) for v in (.2, .3, float('inf'))], 'nll', 1, 2)
+    assert str(cell) == 'inf (3)'
+
+
+def test_the_newest_is_the_one_that_began_last():
+    "In whatever order records are given."
+    def run(day, acc):
+        what = dict(preset='digits', model='glow', seed=0, status='complete')
+        return what | dict(config={}, started=f'2026-0{day}-01', acc=acc)
+    assert [r['acc'] for r in select([run(2, .9), run(1, .1)])] == [.9]
+
+
+def test_a_plain_classifier_has_no_recipe_of_walks():
+    "Its records stand together whatever its preset said of chains; a JEM's do not."
+    def run(seed, px_weight, **config):
+        what = dict(preset='digits', model='a', seed=seed, status='complete')
+        return dict(what, config=dict(px_weight=px_weight, **config))
+    plain = [run(0, 0.), run(1, 0., step_size=.3, init='mixed', state_clamp=1.4)]
+    assert len(select(plain)) == 2
+    with pytest.raises(ValueError, match='different recipes'):
+        select([run(0, 1.), run(1, 1., step_size=.3)])

@@ -475,3 +475,15 @@ def test_a_model_answers_where_float64_is_the_default(data, float64_by_default):
     torch.set_default_dtype(torch.float32)
     again = jem_nb.load('digits').logits(part)
     torch.testing.assert_close(model.logits(part), again)
+
+
+def test_three_grey_images_or_one_in_colour(model, data):
+    three = data['test'].x[:3, 0]
+    with pytest.raises(ValueError, match='three grey images or one in colour'): model.predict(three)
+    assert len(model.predict(data['test'].x[:3]).label) == 3
+    one = model.predict(data['test'].unit()[0, 0])
+    assert one.label == model.predict(data['test'].x[0]).label
+
+
+def test_a_name_is_no_trained_network(data):
+    with pytest.raises(ValueError, match='by name has fresh weights'): fit('wrn', data, trained=True)
