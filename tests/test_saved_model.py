@@ -486,4 +486,5 @@ def test_three_grey_images_or_one_in_colour(model, data):
 
 
 def test_a_name_is_no_trained_network(data):
-    with pytest.raises(ValueError, match='by name has fresh weights'): fit('wrn', data, trained=True)
+    with pytest.raises(ValueError, match='by name has fresh weights'):
+        fit('wrn', data, trained=True)
