@@ -121,19 +121,19 @@ def starts(
 # %% ../nbs/29_cli.ipynb #pictures
 _PICTURES = '.png', '.jpg', '.jpeg', '.pdf', '.svg'
 def check_picture(
-    out, # where a picture will be written; its folder is made
+    out, # where a picture will be written
 ):
     "Raise `ValueError` for a name that ends like no picture."
     if Path(out).suffix.lower() not in _PICTURES:
         raise ValueError(f'--out {out}: a picture is written, such as samples.png')
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
 
 def save_rows(
     x:torch.Tensor,  # images, row by row, (rows·n, c, h, w), data units [-1,1]
     rows:int, n:int, # rows, and images in each
-    out,             # the PNG to write
+    out,             # the file to write
 )->None:
-    "Images as a PNG."
+    "Images as a picture; its folder is made."
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     import matplotlib
     matplotlib.use('agg')
     import matplotlib.pyplot as plt

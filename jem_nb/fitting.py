@@ -21,6 +21,7 @@ from torch import nn
 from .config import Config, check_names, preset
 from .checkpoint import newest_checkpoint, project_data
 from .data import fingerprint
+from .detector import threshold_of
 from .distributed import Processes
 from .step import check_data, needs_samples, settled, start_state, train_step
 from .train import ADVICE, train
@@ -157,9 +158,9 @@ def few_to_promise(
     rate:float=.05,  # wanted share of good images that may be refused
 )->str:              # what to do, or nothing where they suffice
     "Whether a threshold for that rate can be read from so few, before anything is trained."
-    if (n + 1) * rate >= 1 - 1e-9: return ''
-    return (f'{n} validation images can promise reject={1 / (n + 1):.3f} at the lowest, not '
-            f'{rate:g}: a larger valid= promises more')
+    try: threshold_of(torch.zeros(n), rate)
+    except ValueError as e: return f'{e}; a larger valid= promises more'
+    return ''
 
 def _say_start(folder, cfg, data, own, cost): # before anything is written
     steps = cfg.n_epochs * (len(data['train']) // cfg.batch_size)

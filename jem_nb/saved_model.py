@@ -407,6 +407,8 @@ def _check_probe(model, path): # raise where the network that was made computes 
         raise CheckpointError(f'{path}: the network gives other logits than when it was saved; its '
                               'package has changed, or another network was passed')
 
+
+# %% ../nbs/54_saved_model.ipynb #file
 def _set_of(name): return name.rpartition('_')[0] # mnist_14 of mnist_14_jem
 
 def _file(which): # of a folder, a file, or a name that ships
@@ -421,6 +423,7 @@ def _file(which): # of a folder, a file, or a name that ships
     raise FileNotFoundError(f'no model at {which}, seen from {Path.cwd()}:{hint} The folder of a '
                             'saved model or of a finished run is wanted, or one of '
                             f'{", ".join(pretrained_names())}')
+
 
 # %% ../nbs/54_saved_model.ipynb #load-model
 def load_model(

@@ -113,13 +113,14 @@ def cmd_fit(
     if a.dry_run:
         return _say_cost(a, data, cfg or suggest(data, **changes))
     to = _place(a, data)
-    print(f'the model will be saved in {to.resolve()}', file=sys.stderr)
+    first = os.environ.get('RANK', '0') == '0' # of several processes the first speaks and saves
+    if first: print(f'the model will be saved in {to.resolve()}', file=sys.stderr)
     how = dict(minutes=a.minutes, device=a.device, **({} if cfg else changes))
     try: model = fit(a.model, data, cfg, **how)
     except Diverged as e:
         print(f'diverged: {e}', file=sys.stderr)
         return 1
-    if os.environ.get('RANK', '0') != '0': return 0 # of several processes the first saves
+    if not first: return 0
     model.save(to)
     measured = model.about['metrics']
     print(f'{to}: accuracy {100 * measured["accuracy"]:.1f} % of {measured["n"]} '

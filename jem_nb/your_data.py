@@ -388,8 +388,8 @@ def _numbered(name, labels, classes): # names or numbers → numbers in 0..k-1, 
     if missing := sum(y is None or y != y for y in labels): # NaN is not itself
         raise ValueError(f'{name}: {missing} of {len(labels)} labels are missing: take those '
                          'images out')
-    if any(isinstance(y, (float, list)) for y in labels):
-        raise ValueError(f'{name}: labels are {type(labels[0]).__name__}s; whole numbers or names '
+    if odd := [y for y in labels if isinstance(y, (float, list))]:
+        raise ValueError(f'{name}: labels are {type(odd[0]).__name__}s; whole numbers or names '
                          'are wanted, one an image; of rows with a 1 for the class, y.argmax(1)')
     if -1 in labels and set(labels) != {-1, 1}:
         raise ValueError(f'{name}: a label of -1 says that an image has none: take those images '

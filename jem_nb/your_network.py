@@ -222,8 +222,8 @@ def _check_logits(logits): # rows of probabilities or of their logarithms have n
     if logits.logsumexp(1).abs().max() < 1e-4: what = 'log-probabilities'
     elif least >= 0 and (sums - 1).abs().max() < 1e-4: what = 'probabilities'
     else: return
-    raise ValueError(f'the network returns {what}, of which every image has the same energy: '
-                     'leave its last layer out, so that it returns logits')
+    raise ValueError(f'the network returns {what}, of which every image has nearly the same '
+                     'energy: leave its last layer out, so that it returns logits')
 
 def check_network(
     net:nn.Module,   # images in [-1,1] → logits; its mode is put back

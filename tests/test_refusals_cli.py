@@ -48,6 +48,9 @@ def test_nothing_is_made(folders, tmp_path):
     "A command that is refused has made nothing."
     assert main(['train', '--n-steps', '0', '--out', str(tmp_path / 'run')]) == 2
     assert not (tmp_path / 'run').exists()
+    out = tmp_path / 'new' / 'a.png'
+    assert main(['sample', 'digits_baseline', '--out', str(out)]) == 2
+    assert not out.parent.exists()
 
 
 def test_unknown_option(capsys):

@@ -165,6 +165,7 @@ def test_a_test_set_of_its_own():
 
 @pytest.mark.parametrize('labels, words', [
     ([.5, 1.5] * 10, 'labels are floats'),
+    ([1, .5] * 10, 'labels are floats'),
     ([None, 1] * 10, '10 of 20 labels are missing'),
     ([0, 7] * 10, 'a label is outside the 2 classes')])
 def test_labels_that_cannot_be(labels, words):
