@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BUDGET', 'EPS_SMALL', 'REAL_OOD', 'PARTS', 'device_of', 'measure_lowered', 'to_hex', 'from_hex', 'measure_clean',
            'histograms', 'measure_ood', 'ood_sets', 'sample_start', 'sampler_steps', 'knows_classes', 'class_samples',
-           'fresh_samples', 'judge', 'judge_samples', 'measure_samples', 'measure_robustness', 'nearest',
+           'fresh_samples', 'judge', 'judge_samples', 'measure_samples', 'measure_robustness', 'standing', 'nearest',
            'measure_distal', 'nearest_auroc', 'evaluate_model']
 
 # %% ../nbs/27_evaluate.ipynb #imports
@@ -330,7 +330,7 @@ def measure_robustness(
         c = robust_accuracy(refined(k), x, y, eps[norm], norm, attackers=attackers,
                             batch_size=min(n, 256), n_steps=attack_steps, restarts=restarts,
                             loss='margin', generator=g)
-        kept = [to_hex(standing.cpu()) for standing in c.robust] # which images, at each ε
+        kept = [to_hex(images.cpu()) for images in c.robust] # which images, at each ε
         return dict(eps=list(eps[norm]), accuracy=c.accuracy.tolist(), kept=kept)
 
     who = 'unrolled, straight-through, unrefined: all must be withstood'
@@ -339,6 +339,19 @@ def measure_robustness(
     out = dict(budgets, attackers=who, sampler=walk)
     for norm in norms: out[norm] = {str(k): curve(norm, k) for k in refine}
     return out
+
+# %% ../nbs/27_evaluate.ipynb #standing
+def standing(
+    found:dict,    # as measure_robustness makes it
+    norm:str='linf',
+    n_refine:int=0, # SGLD steps before classifying
+)->torch.Tensor:   # (ε, n) bool; the ε stand in found[norm][…]['eps']
+    "Who stands at each ε. Raises `KeyError` on older records, which kept shares alone."
+    curve = found[norm][str(n_refine)]
+    if 'kept' not in curve:
+        raise KeyError('this record holds shares alone, not which images stood: '
+                       'attack the model again')
+    return torch.stack([from_hex(text, found['n']) for text in curve['kept']])
 
 # %% ../nbs/27_evaluate.ipynb #distal-part
 def nearest(

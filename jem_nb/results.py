@@ -7,8 +7,9 @@ __all__ = ['STATUSES', 'dig', 'LOOKS', 'PAPER', 'LIVE', 'SHIPPED', 'SCORES', 'CO
            'FRECHET_FEATURES', 'OUTSIDE', 'ROBUST', 'FIVE', 'FLAGSHIP', 'BALANCE', 'OF_FLAGSHIP', 'ALL_FIGURES',
            'NORMS', 'LARGER', 'check_record', 'append_record', 'made_record', 'read_records', 'live_record', 'select',
            'value_at', 'robust_at', 'energy_gap', 'energy_sd', 'gap_in_sd', 'Cell', 'over_seeds', 'Paired', 'mcnemar',
-           'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel', 'book_models', 'Figure',
-           'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block', 'render_readme', 'main']
+           'paired_difference', 'share_interval', 'Look', 'plot_cells', 'Table', 'model_table', 'paper', 'BookModel',
+           'book_models', 'Figure', 'measured_figures', 'better_than', 'figures_table', 'larger_table', 'results_block',
+           'render_readme', 'main']
 
 # %% ../nbs/20_results.ipynb #imports
 import argparse
@@ -255,6 +256,30 @@ def mcnemar(
     from scipy.stats import binomtest # slow to import
     a, b = (first & ~second).sum().item(), (second & ~first).sum().item()
     return Paired(a, b, float(binomtest(a, a + b).pvalue) if a + b else 1.)
+
+# %% ../nbs/20_results.ipynb #several
+def paired_difference(
+    first:torch.Tensor,  # (seeds, n), 1 where an image counts for the network, else 0
+    second:torch.Tensor, # (seeds, n) of another recipe: the same seeds, the same images
+)->tuple:                # mean of first − second; its standard error; as shares
+    """Difference of two recipes, image by image and seed by seed.
+    Raises `ValueError` unless both have one shape with at least two images."""
+    if first.shape != second.shape or first.ndim != 2 or first.shape[1] < 2:
+        raise ValueError(f'{tuple(first.shape)} and {tuple(second.shape)}: give (seeds, n) for '
+                         'both, of the same seeds and the same n images, at least two')
+    away = first.double() - second.double()
+    seeds, n = away.shape
+    squares = away.mean(0).var() / n
+    if seeds > 1: squares = squares + away.mean(1).var() / seeds
+    return away.mean().item(), squares.sqrt().item()
+
+def share_interval(
+    share:float, # of n images
+    n:int,
+)->tuple:        # low, high
+    "Clopper and Pearson's (1934) 95 % interval of a share, exact at any n."
+    from scipy.stats import binomtest # slow to import
+    return tuple(binomtest(round(share * n), n).proportion_ci())
 
 # %% ../nbs/20_results.ipynb #looks
 @dataclass(frozen=True)
