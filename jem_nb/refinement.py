@@ -24,8 +24,8 @@ def _refine(
     c,                   # the RefinedClassifier: its energy, its sampler, its backward pass
     x:Tensor,            # start, (n,c,h,w), data units
     generator:Generator, # on x's device
-)->Tensor:               # x_k, (n,c,h,w), differentiable in x
-    "k SGLD steps with a backward pass: through every step, or straight through."
+)->Tensor:               # x_K, (n,c,h,w), differentiable in x
+    "K SGLD steps with a backward pass: through every step, or straight through."
     unrolled = c.grad == 'unrolled' and torch.is_grad_enabled() and x.requires_grad
     for i in range(c.n_steps):
         if unrolled: g, = torch.autograd.grad(c.model.energy(x).sum(), x, create_graph=True)
@@ -69,11 +69,11 @@ def _update_generator(c, device): # the one of this call
 SAMPLER = ('step_size', 'noise_scale', 'grad_clamp', 'state_clamp', 'step_end') # of a Config
 
 class RefinedClassifier(nn.Module):
-    """Logits averaged over chains, each after k SGLD steps from x (Fig 5 of arXiv:1912.03263).
+    """Logits averaged over chains, each after K SGLD steps from x (Fig 5 of arXiv:1912.03263).
     Raises TypeError or ValueError on bad settings."""
     def __init__(self,
         model:EnergyClassifier,  # the classifier and its energy
-        n_steps:int=0,           # k, SGLD steps before classifying
+        n_steps:int=0,           # K, SGLD steps before classifying
         step_size:float=1.,      # α, multiplies ∇E directly, data units
         noise_scale:float=.01,   # σ, std of the noise of a step, data units
         n_chains:int=1,          # m, chains whose logits are averaged
@@ -107,5 +107,5 @@ class RefinedClassifier(nn.Module):
         "(n,c,h,w) in data units → mean logits (n,k); without steps and noise exactly the model."
         if self.n_steps == 0 and self.data_noise == 0: return self.model(x)
         g = _update_generator(self, x.device)
-        x_k = _refine(self, _noisy_copies(self, x, g), g)
-        return self.model(x_k).unflatten(0, (self.n_chains, len(x))).mean(0)
+        ends = _refine(self, _noisy_copies(self, x, g), g)
+        return self.model(ends).unflatten(0, (self.n_chains, len(x))).mean(0)
