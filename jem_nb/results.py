@@ -277,7 +277,8 @@ def share_interval(
     share:float, # of n images
     n:int,
 )->tuple:        # low, high
-    "Clopper and Pearson's (1934) 95 % interval of a share, exact at any n."
+    "Clopper and Pearson's (1934) 95 % interval, exact at any n. Raises `ValueError` on no share."
+    if not 0 <= share <= 1: raise ValueError(f'share={share}: give one between 0 and 1, no %')
     from scipy.stats import binomtest # slow to import
     return tuple(binomtest(round(share * n), n).proportion_ci())
 

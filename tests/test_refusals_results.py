@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from jem_nb.results import (
-    Table, append_record, mcnemar, read_records, render_readme, select,
+    Table, append_record, mcnemar, paired_difference, read_records, render_readme, select,
+    share_interval,
 )
 
 RECORD = dict(
@@ -43,6 +44,7 @@ def mixed_recipes(folder):
 
 
 RIGHT = torch.tensor([True, False, True])
+SEEDS = RIGHT.repeat(2, 1)
 
 CASES = {
     'written twice': (write_twice, FileExistsError, 'written once'),
@@ -52,6 +54,10 @@ CASES = {
     'short row': (lambda f: Table(('a', 'b'), [('x',)]), ValueError, 'has 1 cells'),
     'unequal images': (lambda f: mcnemar(RIGHT, RIGHT[:2]), ValueError, 'in the same order'),
     'labels for images': (lambda f: mcnemar(RIGHT, RIGHT.long()), ValueError, 'a bool for each'),
+    'other images': (lambda f: paired_difference(SEEDS, SEEDS[:, :2]), ValueError, 'same n images'),
+    'no seeds': (lambda f: paired_difference(RIGHT, RIGHT), ValueError, 'give .seeds, n.'),
+    'one image': (lambda f: paired_difference(SEEDS[:, :1], SEEDS[:, :1]), ValueError, 'two'),
+    'percent': (lambda f: share_interval(90., 100), ValueError, 'between 0 and 1'),
     'no markers': (lambda f: render_readme('# none', 'x'), ValueError, 'lacks the markers'),
 }
 
