@@ -35,7 +35,7 @@ WITHOUT_MODULE = {'05_first_jem', '07_temperature', '64_smoothness', '68_few_lab
                   '69_cifar100'}
 EXPERIMENTS = *range(30, 51), *range(70, 90) # pages that export nothing; so does the summary
 TRUST = 60                                   # from here on a page may export and measure
-BY_HAND = {'__init__', '_modidx', 'compat'}  # modules of jem_nb that no notebook exports
+BY_HAND = {'__init__', '__main__', '_modidx', 'compat'}  # modules that no notebook exports
 NB_BYTES = 450_000                           # most bytes of a notebook file
 
 # Seconds of computing that are enough for a page and for a test file, and the seconds that

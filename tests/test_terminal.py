@@ -2,6 +2,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -260,3 +262,14 @@ def test_classes_by_name(kept, tmp_path):
     out = str(tmp_path / 'new' / 'a.png')
     words = ['sample', str(kept), '--n', '1', '--steps', '1', '--out', out, '--classes', 'one']
     assert main(words) == 0 and (tmp_path / 'new' / 'a.png').is_file()
+
+
+def test_as_a_module(tmp_path):
+    "`python -m jem_nb` is the same command, with the same exit status."
+    def ran(*words):
+        return subprocess.run([sys.executable, '-m', 'jem_nb', *words], cwd=tmp_path, text=True,
+                              capture_output=True)
+    shown = ran('--help')
+    assert shown.returncode == 0 and shown.stdout.startswith('usage: jem_nb ')
+    refused = ran('sample', 'nothing')
+    assert refused.returncode == 2 and 'no model at nothing' in refused.stderr
