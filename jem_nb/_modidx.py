@@ -23,6 +23,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                                 'jem_nb.attacks._check_norm': ('attacks.html#_check_norm', 'jem_nb/attacks.py'),
                                 'jem_nb.attacks._check_range': ('attacks.html#_check_range', 'jem_nb/attacks.py'),
                                 'jem_nb.attacks._goal': ('attacks.html#_goal', 'jem_nb/attacks.py'),
+                                'jem_nb.attacks._inside': ('attacks.html#_inside', 'jem_nb/attacks.py'),
                                 'jem_nb.attacks._margin_loss': ('attacks.html#_margin_loss', 'jem_nb/attacks.py'),
                                 'jem_nb.attacks._score': ('attacks.html#_score', 'jem_nb/attacks.py'),
                                 'jem_nb.attacks._seeded': ('attacks.html#_seeded', 'jem_nb/attacks.py'),

@@ -144,6 +144,18 @@ def _best_of(runs, model, x, y, targeted):
         best_score = torch.where(better, score, best_score)
     return best
 
+# %% ../nbs/24_attacks.ipynb #inside
+def _inside(found, x, eps, norm):
+    "The attacked images, once they are seen to lie in the ball and in the box; or RuntimeError."
+    size, widest = perturbation_norm(found, x, norm), found.abs().max().item()
+    if not ((size <= eps * (1 + 1e-4) + 1e-6).all() and widest <= 1 + 1e-6): # NaN fails, too
+        raise RuntimeError(f'the attack came back with ‖δ‖ = {size.max():.6g} for ε = {eps:.6g}, '
+                           f'pixels up to {widest:.6g}: the fault is the attack\'s, its figures '
+                           'mean nothing; report it with the versions of torch and foolbox')
+    return found
+
+
+
 # %% ../nbs/24_attacks.ipynb #pgd
 def pgd(
     model:nn.Module,         # x → logits (n,k); evaluated in eval mode, left as it was
@@ -161,7 +173,8 @@ def pgd(
 )->Tensor:                   # adversarial images, (n,c,h,w), in the ball and in [-1,1]
     """Projected gradient descent by foolbox, the white-box attack of arXiv:1912.03263, Fig 5.
 
-    Raises TypeError or ValueError on bad arguments and on gradients that are not finite."""
+    Raises TypeError or ValueError on bad arguments and on gradients that are not finite,
+    RuntimeError on an attack that leaves the ball or the box."""
     _check_images(x, y)
     _check_eps(eps, norm, x)
     _check_counts(n_steps=(n_steps, 0), restarts=(restarts, 1))
@@ -177,7 +190,8 @@ def pgd(
         def run(): # 2ε: the one conversion of units
             with _seeded(x.device, generator) if random_start else nullcontext():
                 return attack.run(victim, x, _goal(y, targeted), epsilon=2 * eps).detach()
-        return _best_of((run() for _ in range(restarts)), model, x, y, targeted)
+        best = _best_of((run() for _ in range(restarts)), model, x, y, targeted)
+        return _inside(best, x, eps, norm)
 
 # %% ../nbs/24_attacks.ipynb #vote
 @torch.no_grad()

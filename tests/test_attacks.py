@@ -104,6 +104,29 @@ def test_what_one_attacker_misses_another_breaks(case):
     assert not left(even, odd).any() and not left(odd, even).any()
 
 
+@pytest.mark.parametrize('norm', ('linf', 'l2'))
+@pytest.mark.parametrize('fault', (1.01, float('nan')))
+def test_an_attack_that_leaves_the_ball_is_refused(case, monkeypatch, norm, fault):
+    model, x, y = case
+    class Faulty:
+        def run(self, victim, x, goal, epsilon): # uniformly further than it may, or broken
+            step = torch.ones_like(x)
+            size = 1 if norm == 'linf' else step[0].norm()
+            return x / 4 + fault * epsilon * step / size
+    monkeypatch.setattr('jem_nb.attacks._attack', lambda *_: Faulty())
+    with pytest.raises((RuntimeError, ValueError), match='came back|not finite'):
+        pgd(model, x / 4, y, .1, norm, generator=torch.Generator().manual_seed(0))
+
+
+def test_an_attack_that_leaves_the_box_is_refused(case, monkeypatch):
+    model, x, y = case
+    class Faulty:
+        def run(self, victim, x, goal, epsilon): return torch.full_like(x, 1.1)
+    monkeypatch.setattr('jem_nb.attacks._attack', lambda *_: Faulty())
+    with pytest.raises(RuntimeError, match='came back'):
+        pgd(model, torch.ones_like(x), y, .1, generator=torch.Generator().manual_seed(0))
+
+
 def test_vote_averages_fresh_draws(case):
     net, x, _ = case
     noisy = RefinedClassifier(EnergyClassifier(net), 3, .05, seed=3)
