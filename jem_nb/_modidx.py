@@ -228,6 +228,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/jem_nb', 'doc_host': '', '
                             'jem_nb.cli.cmd_runs': ('cli.html#cmd_runs', 'jem_nb/cli.py'),
                             'jem_nb.cli.cmd_sample': ('cli.html#cmd_sample', 'jem_nb/cli.py'),
                             'jem_nb.cli.cmd_train': ('cli.html#cmd_train', 'jem_nb/cli.py'),
+                            'jem_nb.cli.hardened_file': ('cli.html#hardened_file', 'jem_nb/cli.py'),
+                            'jem_nb.cli.hardened_model': ('cli.html#hardened_model', 'jem_nb/cli.py'),
                             'jem_nb.cli.list_runs': ('cli.html#list_runs', 'jem_nb/cli.py'),
                             'jem_nb.cli.main': ('cli.html#main', 'jem_nb/cli.py'),
                             'jem_nb.cli.make_run': ('cli.html#make_run', 'jem_nb/cli.py'),

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LIVE', 'LIVE_ROWS', 'SEEDS', 'SEEDS_LONG', 'SHIPPED_MODELS', 'MEASURED', 'CARDS', 'LIMITS', 'COMMANDS', 'open_model',
            'check_images', 'measured', 'cmd_train', 'cmd_eval', 'starts', 'check_picture', 'save_rows', 'cmd_sample',
-           'make_run', 'cmd_live', 'card', 'ship', 'cmd_records', 'recorded_model', 'list_runs', 'cmd_runs', 'parser',
-           'main']
+           'make_run', 'cmd_live', 'card', 'ship', 'cmd_records', 'recorded_model', 'hardened_file', 'hardened_model',
+           'list_runs', 'cmd_runs', 'parser', 'main']
 
 # %% ../nbs/29_cli.ipynb #imports
 import argparse, hashlib, json, shutil, sys
@@ -24,7 +24,7 @@ from .evaluate import (
 from .precision import choose, uncrowded
 from .results import (
     append_record, check_record, model_table, read_records, robust_at)
-from .step import needs_samples
+from .step import architecture, build_model, needs_samples
 from .train import (
     FolderInUse, add_train_options, load_pretrained, load_weights, plain_warnings, pretrained_names,
     progress_bar, provenance, run_from_options, say_result, slim_weights, train, write_json)
@@ -359,6 +359,31 @@ def recorded_model(
         train(recipe(name, model, **{**changes, 'seed': seed}), folder)
         net, _, about = load_weights(folder / 'model.safetensors')
     return net, Config(**about['config'])
+
+# %% ../nbs/29_cli.ipynb #hardened-model
+def hardened_file(
+    name:str,  # preset
+    kind:str,  # how it was trained, such as pgd_linf
+    seed:int=0,
+)->Path:       # it need not exist
+    "Where this computer keeps the weights of a network that was trained against attacks."
+    return project_data() / 'runs' / 'hardened' / f'{name}-{kind}-seed{seed}.pt'
+
+def hardened_model(
+    name:str,  # preset
+    kind:str,  # how it was trained, such as pgd_linf
+    seed:int=0,
+)->tuple:      # EnergyClassifier in evaluation mode, its Config
+    """A network that `79_trained_against_attacks` has trained on this computer.
+
+    Raises `FileNotFoundError` where it has not."""
+    file, cfg = hardened_file(name, kind, seed), recipe(name, 'baseline', seed=seed)
+    if not file.exists():
+        raise FileNotFoundError(f'{file}: the recorder of nbs/79_trained_against_attacks.ipynb '
+                                'makes it; CONTRIBUTING.md has the command, under Numbers')
+    net = build_model(architecture(cfg, load(name, 'train')), seed)
+    net.load_state_dict(torch.load(file))
+    return net.eval(), cfg
 
 # %% ../nbs/29_cli.ipynb #run-row
 def _run_row(where, record): # a line of the list

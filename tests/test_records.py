@@ -2,6 +2,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 import jem_nb.cli as cli
 from jem_nb.config import Config, preset, recipe
@@ -82,6 +83,21 @@ def test_a_recipe_with_many_changes_has_a_folder(tmp_path, monkeypatch):
     assert len(set(folders)) == 6 and max(len(f.name) for f in folders) <= 150
     for f in folders: (f / 'a').mkdir(parents=True)
     assert folders[2].name == 'digits-jem-seed0-lr=0.5' # a short one says it all
+
+
+def test_a_network_trained_against_attacks_comes_back(tmp_path, monkeypatch):
+    "Each seed has its own file; where there is none, the error says who makes it."
+    monkeypatch.setattr(cli, 'project_data', lambda: tmp_path)
+    with pytest.raises(FileNotFoundError, match='digits-pgd_linf-seed1.pt.*79_trained_against'):
+        cli.hardened_model('digits', 'pgd_linf', 1)
+    kept, cfg = cli.recorded_model('digits', 'baseline')
+    file = cli.hardened_file('digits', 'pgd_linf', 1)
+    file.parent.mkdir(parents=True)
+    torch.save(kept.state_dict(), file)
+    net, found = cli.hardened_model('digits', 'pgd_linf', 1)
+    x = torch.rand(3, 1, 8, 8)
+    assert torch.equal(net(x), kept(x)) and not net.training
+    assert found == dataclasses.replace(recipe('digits', 'baseline'), seed=1) and cfg.seed == 0
 
 
 def test_every_committed_record_is_listed(capsys):
