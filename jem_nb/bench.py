@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['GROWTH', 'COMPARED', 'TARGETS', 'CPU_CASES', 'GPU_CASES', 'SMALL_CASES', 'BENCH_PARTS', 'naive_chain',
-           'naive_iteration', 'timed', 'exponent', 'matmul_rate', 'chain_flops', 'step_passes', 'Case', 'case_config',
-           'random_images', 'candidates', 'step_flops', 'work', 'worker', 'speed', 'peak_memory', 'cpu_settings',
-           'Pictures', 'pipeline', 'growth', 'profile', 'import_cost', 'two_processes', 'iteration_peak',
-           'iteration_costs', 'scaling', 'target_table', 'bench', 'bench_main', 'add_bench_options']
+           'naive_iteration', 'timed', 'exponent', 'matmul_rate', 'chain_flops', 'step_passes', 'run_passes', 'Case',
+           'case_config', 'random_images', 'candidates', 'step_flops', 'work', 'worker', 'speed', 'peak_memory',
+           'cpu_settings', 'Pictures', 'pipeline', 'growth', 'profile', 'import_cost', 'two_processes',
+           'iteration_peak', 'iteration_costs', 'scaling', 'target_table', 'bench', 'bench_main', 'add_bench_options']
 
 # %% ../nbs/28_bench.ipynb #imports
-import argparse, dataclasses, datetime, json, math, os, resource
+import argparse, dataclasses, datetime, functools, json, math, os, resource
 import statistics, subprocess, sys, tempfile, time
 from collections import Counter
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 from .checkpoint import load_checkpoint, project_data
 from .config import Config, OneLineParser, preset, recipe, rng
-from .data import ImageSet, load
+from .data import ImageSet, load, unknown_name
 from .precision import choose
 from .distributed import Processes, give_back_memory, keep_memory
 from .results import Table, append_record, check_record, value_at
@@ -172,6 +172,39 @@ def step_passes(
     x = torch.zeros(cfg.batch_size, *images.x.shape[1:])
     with torch.no_grad(), _Operations() as once: state.model.model(x)
     return whole.count / once.count
+
+# %% ../nbs/28_bench.ipynb #run-passes
+# channels and pixels a side of each preset's images
+_SHAPES = dict(
+    digits=(1, 8),
+    mnist_14=(1, 14),
+    mnist=(1, 28),
+    cifar10_16=(3, 16),
+    cifar10=(3, 32),
+)
+
+@functools.lru_cache(maxsize=None)
+def _two_iterations(cfg): # forward passes of one image: before log p(x) comes in, and after
+    channels, side = _SHAPES[cfg.dataset]
+    x = torch.randint(256, (256, channels, side, side), dtype=torch.uint8, generator=rng(0, 'cost'))
+    images = ImageSet(x, torch.arange(256) % 10, cfg.dataset, 'train', tuple('0123456789'))
+    return [step_passes(cfg, images, i) * cfg.batch_size for i in (0, cfg.px_delay + 1)]
+
+def run_passes(
+    run:dict,      # a record, with its config and steps
+    step:int=None, # up to which it is counted; None: the whole run
+    **changes,     # fields of its recipe that are counted instead
+)->float:          # millions of forward passes of one image
+    """What a run has cost, the same on every machine: counted in float32, channels first.
+
+    Raises `ValueError` for a data set that no preset has."""
+    same = dict(precision='float32', channels_last=False)
+    cfg = Config(**run['config'] | same | changes)
+    if cfg.dataset not in _SHAPES:
+        raise unknown_name('data set of a preset', cfg.dataset, _SHAPES)
+    step = run['steps'] if step is None else step
+    early, late = _two_iterations(cfg)
+    return (min(step, cfg.px_delay) * early + max(0, step - cfg.px_delay) * late) / 1e6
 
 # %% ../nbs/28_bench.ipynb #cases-code
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from jem_nb.bench import BENCH_PARTS, Case, bench, exponent, worker
+from jem_nb.bench import BENCH_PARTS, Case, bench, exponent, run_passes, worker
 
 TINY = Case(depth=10, width=1, size=16, batch=8, n_steps=2, buffer_size=100)
 
@@ -16,6 +16,8 @@ CASES = { # what is done, the exception, what is said
     'no size': (lambda: exponent([], []), ValueError, '0 different sizes'),
     'unknown part': (lambda: bench('cpu', ('luck',)), ValueError,
                      "no part 'luck': the parts are speed, growth"),
+    'unknown images': (lambda: run_passes(dict(config=dict(dataset='garments'), steps=1)),
+                       ValueError, "no data set of a preset 'garments'.*There are digits, mnist_14"),
     'unknown form': (a_form_that_is_not, RuntimeError, 'the none form of Case'),
     'words of the process': (a_form_that_is_not, RuntimeError, 'KeyError'),
 }
