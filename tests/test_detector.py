@@ -51,7 +51,7 @@ def test_mode_and_gradients_stay(model, method):
     detector = Detector.fit(model, x, .1, method)
     assert model.training and all(p.requires_grad and p.grad is None for p in model.parameters())
     few, many = (ood_score(model, x, method, batch_size) for batch_size in (7, 40))
-    torch.testing.assert_close(few, many, atol=1e-5, rtol=1e-5) # CPUs sum a batch in other orders
+    torch.testing.assert_close(few, many, atol=1e-6, rtol=1e-6) # CPUs sum a batch in other orders
     assert (~detector.accepts(model, x)).sum() == 3  # below the fourth smallest of 40
     assert detector.predict(model, x).count(None) == 3
 
